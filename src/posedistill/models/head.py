@@ -1,0 +1,88 @@
+"""The RTMPose head: feature map → one token a keypoint → gated attention → SimCC logits (arXiv 2303.07399, section 3)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+HIDDEN = 256  # token width
+QUERY = 128  # width of query and key, `s` in the paper
+EXPANSION = 2  # of the gated unit
+SPLIT_RATIO = 2  # bins per input pixel
+
+
+class ScaleNorm(nn.Module):
+    """Vectors scaled to a learnt length (arXiv 1910.05895)."""
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.scale = dim**-0.5
+        self.eps = eps
+        self.g = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = x.norm(dim=-1, keepdim=True) * self.scale
+        return x / norm.clamp(min=self.eps) * self.g
+
+
+class Scale(nn.Module):
+    """A learnt factor a channel, on the residual branch."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class GatedAttentionUnit(nn.Module):
+    """Gated attention over the keypoint tokens (arXiv 2202.10447), with squared ReLU instead of softmax."""
+
+    def __init__(self, tokens: int, dim: int = HIDDEN) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.inner = dim * EXPANSION
+        self.gamma = nn.Parameter(torch.rand(2, QUERY))
+        self.beta = nn.Parameter(torch.rand(2, QUERY))
+        self.o = nn.Linear(self.inner, dim, bias=False)
+        self.uv = nn.Linear(dim, 2 * self.inner + QUERY, bias=False)
+        self.ln = ScaleNorm(dim)
+        self.res_scale = Scale(dim)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, K, 256] → [B, K, 256]
+        gate, value, base = nn.functional.silu(self.uv(self.ln(x))).split([self.inner, self.inner, QUERY], dim=-1)
+        query, key = (base.unsqueeze(2) * self.gamma + self.beta).unbind(2)  # [B, K, 128] each
+        attention = nn.functional.relu(query @ key.transpose(1, 2) / math.sqrt(QUERY)).square()  # [B, K, K]
+        return self.res_scale(x) + self.o(gate * (attention @ value))
+
+
+class RTMCCHead(nn.Module):
+    """Feature map [B, C, h, w] → SimCC logits x [B, K, 2W] and y [B, K, 2H] of the input's W and H pixels."""
+
+    def __init__(
+        self, channels: int, map_size: tuple[int, int], input_size: tuple[int, int], keypoints: int, kernel: int
+    ) -> None:
+        super().__init__()
+        height, width = input_size
+        self.final_layer = nn.Conv2d(channels, keypoints, kernel, padding=kernel // 2)
+        self.mlp = nn.Sequential(
+            ScaleNorm(map_size[0] * map_size[1]), nn.Linear(map_size[0] * map_size[1], HIDDEN, bias=False)
+        )
+        self.gau = GatedAttentionUnit(keypoints)
+        self.cls_x = nn.Linear(HIDDEN, width * SPLIT_RATIO, bias=False)
+        self.cls_y = nn.Linear(HIDDEN, height * SPLIT_RATIO, bias=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Published initialisation: normal, std 0.001 for the convolution and 0.01 for the linear layers of the head."""
+        nn.init.normal_(self.final_layer.weight, std=0.001)
+        if self.final_layer.bias is not None:
+            nn.init.zeros_(self.final_layer.bias)
+        for layer in (self.mlp[1], self.cls_x, self.cls_y):
+            nn.init.normal_(layer.weight, std=0.01)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.final_layer(features).flatten(2)  # [B, K, h·w]
+        tokens = self.gau(self.mlp(tokens))  # [B, K, 256]
+        return self.cls_x(tokens), self.cls_y(tokens)
