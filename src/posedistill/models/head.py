@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-HIDDEN = 256  # token width
-QUERY = 128  # width of query and key, `s` in the paper
+from posedistill.models.sizes import Size
+
 EXPANSION = 2  # of the gated unit
 SPLIT_RATIO = 2  # bins per input pixel
 
@@ -39,39 +39,36 @@ class Scale(nn.Module):
 class GatedAttentionUnit(nn.Module):
     """Gated attention over the keypoint tokens (arXiv 2202.10447), with squared ReLU instead of softmax."""
 
-    def __init__(self, tokens: int, dim: int = HIDDEN) -> None:
+    def __init__(self, dim: int, query: int) -> None:
         super().__init__()
-        self.tokens = tokens
+        self.query = query
         self.inner = dim * EXPANSION
-        self.gamma = nn.Parameter(torch.rand(2, QUERY))
-        self.beta = nn.Parameter(torch.rand(2, QUERY))
+        self.gamma = nn.Parameter(torch.rand(2, query))
+        self.beta = nn.Parameter(torch.rand(2, query))
         self.o = nn.Linear(self.inner, dim, bias=False)
-        self.uv = nn.Linear(dim, 2 * self.inner + QUERY, bias=False)
+        self.uv = nn.Linear(dim, 2 * self.inner + query, bias=False)
         self.ln = ScaleNorm(dim)
         self.res_scale = Scale(dim)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, K, 256] → [B, K, 256]
-        gate, value, base = nn.functional.silu(self.uv(self.ln(x))).split([self.inner, self.inner, QUERY], dim=-1)
-        query, key = (base.unsqueeze(2) * self.gamma + self.beta).unbind(2)  # [B, K, 128] each
-        attention = nn.functional.relu(query @ key.transpose(1, 2) / math.sqrt(QUERY)).square()  # [B, K, K]
+    def forward(self, x: Tensor) -> Tensor:  # [B, K, dim] → [B, K, dim]
+        gate, value, base = nn.functional.silu(self.uv(self.ln(x))).split([self.inner, self.inner, self.query], dim=-1)
+        query, key = base * self.gamma[0] + self.beta[0], base * self.gamma[1] + self.beta[1]  # [B, K, query] each
+        attention = nn.functional.relu(query @ key.transpose(1, 2) / math.sqrt(self.query)).square()  # [B, K, K]
         return self.res_scale(x) + self.o(gate * (attention @ value))
 
 
 class RTMCCHead(nn.Module):
     """Feature map [B, C, h, w] → SimCC logits x [B, K, 2W] and y [B, K, 2H] of the input's W and H pixels."""
 
-    def __init__(
-        self, channels: int, map_size: tuple[int, int], input_size: tuple[int, int], keypoints: int, kernel: int
-    ) -> None:
+    def __init__(self, size: Size, input_size: tuple[int, int], keypoints: int) -> None:
         super().__init__()
         height, width = input_size
-        self.final_layer = nn.Conv2d(channels, keypoints, kernel, padding=kernel // 2)
-        self.mlp = nn.Sequential(
-            ScaleNorm(map_size[0] * map_size[1]), nn.Linear(map_size[0] * map_size[1], HIDDEN, bias=False)
-        )
-        self.gau = GatedAttentionUnit(keypoints)
-        self.cls_x = nn.Linear(HIDDEN, width * SPLIT_RATIO, bias=False)
-        self.cls_y = nn.Linear(HIDDEN, height * SPLIT_RATIO, bias=False)
+        cells = (height // size.stride) * (width // size.stride)
+        self.final_layer = nn.Conv2d(size.channels, keypoints, size.final_kernel, padding=size.final_kernel // 2)
+        self.mlp = nn.Sequential(ScaleNorm(cells), nn.Linear(cells, size.hidden, bias=False))
+        self.gau = GatedAttentionUnit(size.hidden, size.query)
+        self.cls_x = nn.Linear(size.hidden, width * SPLIT_RATIO, bias=False)
+        self.cls_y = nn.Linear(size.hidden, height * SPLIT_RATIO, bias=False)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -84,5 +81,5 @@ class RTMCCHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.final_layer(features).flatten(2)  # [B, K, h·w]
-        tokens = self.gau(self.mlp(tokens))  # [B, K, 256]
+        tokens = self.gau(self.mlp(tokens))  # [B, K, hidden]
         return self.cls_x(tokens), self.cls_y(tokens)
