@@ -1,0 +1,69 @@
+"""Figures of a training: loss terms, learning rate, accuracy and validation AP over the epochs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from posedistill.errors import UserError
+from posedistill.reporting.style import BLUE, GREEN, GREY, MODEL_COLORS, MODEL_NAMES, ORANGE, RED
+
+CURVES = Path("reports/curves")
+TERM_NAMES = {"label": "labels", "feature": "features", "logit": "logits", "total": "total"}
+TERM_COLORS = {"label": BLUE, "feature": GREEN, "logit": ORANGE, "total": "#000000"}
+TERM_STYLES = {"label": "-", "feature": "--", "logit": "-.", "total": ":"}
+
+
+def read_curves(name: str, folder: Path = CURVES) -> pd.DataFrame:
+    """The curves that the training of model `name` wrote."""
+    path = Path(folder) / f"{name}.tsv"
+    if not path.is_file():
+        raise UserError(f"{path}: no such curves; run the stage that trains {name} first")
+    return pd.read_csv(path, sep="\t")
+
+
+def epoch_ticks(axes: Axes, epochs: int) -> None:
+    """Whole epochs as ticks, about ten of them."""
+    step = max(1, -(-epochs // 10))
+    axes.set_xticks(range(0, epochs + 1, step))
+    axes.set_xlim(0, epochs)
+    axes.set_xlabel("epoch")
+
+
+def panels(count: int, height: float = 3.2, width: float = 9.0) -> tuple[Figure, list[Axes]]:
+    """Panels beside one another, 9 inches wide together."""
+    figure, grid = plt.subplots(1, count, figsize=(width, height), squeeze=False)
+    return figure, list(grid[0])
+
+
+def line_panel(
+    axes: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], title: str, colors: Mapping[str, str]
+) -> None:
+    """Several named lines over one x; the legend only where there is more than one."""
+    for name, values in series.items():
+        axes.plot(x, values, color=colors.get(name, GREY), label=name, marker="o" if len(x) < 15 else None, ms=4)
+    axes.set_title(title)
+    if len(series) > 1:
+        axes.legend()
+
+
+def compare_runs(runs: Mapping[str, pd.DataFrame], column: str, title: str, x: str = "epoch") -> Figure:
+    """One column of several models' curves in one figure (validation AP of all, for example)."""
+    figure, (axes,) = panels(1, 3.4)
+    for name, frame in runs.items():
+        seen = frame[[x, column]].dropna()
+        axes.plot(
+            seen[x],
+            seen[column],
+            marker="o",
+            ms=4,
+            color=MODEL_COLORS.get(name, RED),
+            label=MODEL_NAMES.get(name, name),
+        )
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.legend()
+    return figure

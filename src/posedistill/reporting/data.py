@@ -1,0 +1,150 @@
+"""Figures and tables of the prepared data: counts, sizes, visibility of each part, overlap of boxes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from posedistill.keypoints import PARTS
+from posedistill.reporting.curves import panels
+from posedistill.reporting.style import BLUE, GREY, ORANGE, PART_COLORS, PART_NAMES
+from posedistill.reporting.tables import Table
+
+SET_COLORS = (BLUE, ORANGE, GREY)
+
+
+@dataclass(frozen=True)
+class PersonTable:
+    """Persons of one set: keypoints [N, 133, 3] (x, y in pixels of the image, visibility), boxes [N, 4] (x, y, width,
+    height) and the image of each."""
+
+    keypoints: NDArray
+    boxes: NDArray
+    image_ids: NDArray
+
+    @classmethod
+    def from_coco(cls, annotations: list[dict]) -> "PersonTable":
+        """From the annotations of a COCO-WholeBody file."""
+        fields = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+        rows = [sum((list(item[field]) for field in fields), []) for item in annotations]
+        return cls(
+            np.array(rows, np.float64).reshape(-1, 133, 3),
+            np.array([item["bbox"] for item in annotations], np.float64).reshape(-1, 4),
+            np.array([item["image_id"] for item in annotations], np.int64),
+        )
+
+    def extent(self, part: str) -> NDArray:
+        """Longer side of the labelled points of a part in pixels; NaN where fewer than 3 are labelled. float64 [N]"""
+        points = self.keypoints[:, PARTS[part]]
+        labelled = points[..., 2:] > 0
+        xy = np.where(labelled, points[..., :2], np.nan)
+        enough = labelled[..., 0].sum(1) >= 3
+        extent = np.full(len(points), np.nan)
+        extent[enough] = (np.nanmax(xy[enough], 1) - np.nanmin(xy[enough], 1)).max(1)
+        return extent
+
+    def overlap(self) -> NDArray:
+        """Largest IoU of each box with another box of its image. float64 [N], 0 where it is alone"""
+        best = np.zeros(len(self.boxes))
+        for image in np.unique(self.image_ids):
+            rows = np.flatnonzero(self.image_ids == image)
+            if len(rows) > 1:
+                iou = _iou(self.boxes[rows])
+                np.fill_diagonal(iou, 0)
+                best[rows] = iou.max(1)
+        return best
+
+
+def _iou(boxes: NDArray) -> NDArray:
+    low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
+    sides = np.minimum(high, high.transpose(1, 0, 2)) - np.maximum(low, low.transpose(1, 0, 2))
+    shared = np.prod(np.clip(sides, 0, None), -1)
+    area = np.prod(boxes[:, 2:], 1)
+    return shared / np.maximum(area[:, None] + area - shared, 1e-9)
+
+
+def counts_table(sets: Mapping[str, PersonTable]) -> Table:
+    """Images, persons, labelled keypoints and median sizes of each set."""
+    rows = {}
+    for name, persons in sets.items():
+        face, hands = persons.extent("face"), [persons.extent(part) for part in ("lefthand", "righthand")]
+        rows[name] = {
+            "images": len(np.unique(persons.image_ids)),
+            "persons": len(persons.boxes),
+            "labelled keypoints": int((persons.keypoints[..., 2] > 0).sum()),
+            "median box height, px": _median(persons.boxes[:, 3]),
+            "median face, px": _median(face),
+            "median hand, px": _median(np.concatenate(hands)),
+        }
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index.name = "set"
+    counts = {name: "{:,}" for name in ("images", "persons", "labelled keypoints")}
+    sizes = {name: "{:.0f}" for name in frame.columns if name.startswith("median")}
+    return Table(frame, {**counts, **sizes})
+
+
+def visibility_table(sets: Mapping[str, PersonTable]) -> Table:
+    """Per part: share of persons with a labelled point of it, and share of its points that are labelled, in %."""
+    columns: dict[str, list[float]] = {}
+    for name, persons in sets.items():
+        seen = [persons.keypoints[:, part, 2] > 0 for part in PARTS.values()]
+        columns[f"{name}: persons"] = [100 * float(part.any(1).mean()) if len(part) else np.nan for part in seen]
+        columns[f"{name}: points"] = [100 * float(part.mean()) if len(part) else np.nan for part in seen]
+    frame = pd.DataFrame(columns, index=[PART_NAMES[part] for part in PARTS])
+    frame.index.name = "labelled, %"
+    return Table(frame, "{:.0f}")
+
+
+def visibility_figure(sets: Mapping[str, PersonTable]) -> Figure:
+    """Share of persons in whom each keypoint is labelled, one line per set, parts as bands."""
+    figure, (axes,) = panels(1, 3.2)
+    for (name, persons), color in zip(sets.items(), SET_COLORS):
+        share = 100 * (persons.keypoints[..., 2] > 0).mean(0)
+        axes.plot(np.arange(133), share, color=color, label=name, lw=1.4)
+    for part, where in PARTS.items():
+        axes.axvspan(where.start - 0.5, where.stop - 0.5, color=PART_COLORS[part], alpha=0.10, lw=0)
+        angle = 90 if part == "foot" else 0
+        axes.text((where.start + where.stop - 1) / 2, 3, PART_NAMES[part], ha="center", rotation=angle, fontsize=10)
+    axes.set(xlim=(-0.5, 132.5), ylim=(0, 104), xlabel="keypoint", title="Persons with the keypoint labelled, %")
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    return figure
+
+
+def size_figure(persons: PersonTable) -> Figure:
+    """How large persons, faces and hands are in the image, in pixels."""
+    figure, axes = panels(3, 2.9)
+    hands = np.concatenate([persons.extent("lefthand"), persons.extent("righthand")])
+    shown = (
+        ("person (box height)", persons.boxes[:, 3], "body"),
+        ("face", persons.extent("face"), "face"),
+        ("hand", hands, "hand"),
+    )
+    for axis, (title, values, part) in zip(axes, shown):
+        sns.histplot(values[np.isfinite(values)], bins=30, color=PART_COLORS[part], ax=axis, lw=0.3)
+        axis.set(title=title, xlabel="pixels", ylabel="count" if axis is axes[0] else "")
+    return figure
+
+
+def overlap_figure(persons: PersonTable) -> Figure:
+    """Persons an image, and how much boxes overlap."""
+    figure, axes = panels(2, 2.9)
+    _, count = np.unique(persons.image_ids, return_counts=True)
+    numbers, images = np.unique(count, return_counts=True)
+    axes[0].bar([str(number) for number in numbers], images, color=BLUE)
+    axes[0].set(title="Persons an image", ylabel="images")
+    axes[0].grid(axis="x", visible=False)
+    overlap = persons.overlap()
+    sns.histplot(overlap[overlap > 0], bins=np.linspace(0, 1, 21), color=ORANGE, ax=axes[1], lw=0.3)
+    alone = 100 * float((overlap == 0).mean()) if len(overlap) else 0.0
+    axes[1].set(title=f"Overlap with the nearest other box ({alone:.0f} % have none)", xlabel="IoU", ylabel="persons")
+    return figure
+
+
+def _median(values: NDArray) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else float("nan")

@@ -1,0 +1,110 @@
+"""Tables for reports: plain HTML and Markdown, with numbers rounded where they are shown."""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+Format = str | Callable[[Any], str]
+
+
+class Table:
+    """A data frame as a notebook shows it. The index is the first column; `notes` stand below.
+
+    `formats` maps a column to a format ("{:.1f}") or a function; missing values become "–". Rows named in `marked`
+    are set apart in grey (published values on other data, for example).
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        formats: Mapping[str, Format] | Format | None = None,
+        notes: str | Sequence[str] = (),
+        marked: Sequence[Any] = (),
+    ) -> None:
+        self.frame = frame
+        self.notes = [notes] if isinstance(notes, str) else list(notes)
+        self.marked = set(marked)
+        self._formats = (
+            formats if isinstance(formats, Mapping) else {name: formats for name in frame.columns if formats}
+        )
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Head and rows as text."""
+        head = [str(self.frame.index.name or ""), *map(_label, self.frame.columns)]
+        rows = [
+            [_label(index), *(self._text(name, value) for name, value in zip(self.frame.columns, values))]
+            for index, values in zip(self.frame.index, self.frame.itertuples(index=False, name=None))
+        ]
+        return head, rows
+
+    def _text(self, column: Any, value: Any) -> str:
+        if value is None or (isinstance(value, float) and value != value):
+            return "–"
+        form = self._formats.get(column)
+        if form is None:
+            return str(value)
+        return form(value) if callable(form) else form.format(value)
+
+    def markdown(self) -> str:
+        """As a Markdown table."""
+        head, rows = self.cells()
+        lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+        text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return "\n\n".join([text, *self.notes])
+
+    def _repr_html_(self) -> str:
+        head, rows = self.cells()
+        number = ' style="text-align: right"'
+        name = ' style="text-align: left"'
+        grey = ' style="color: #767676; font-style: italic"'
+        body = "".join(
+            f"<tr{grey if index in self.marked else ''}>"
+            + "".join(f"<td{name if i == 0 else number}>{html.escape(cell)}</td>" for i, cell in enumerate(row))
+            + "</tr>\n"
+            for index, row in zip(self.frame.index, rows)
+        )
+        top = "".join(f"<th{name if i == 0 else number}>{html.escape(cell)}</th>" for i, cell in enumerate(head))
+        notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
+        return f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n{notes}"
+
+    def __repr__(self) -> str:
+        return self.markdown()
+
+
+def _label(value: Any) -> str:
+    return " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+
+
+def key_values(values: Mapping[str, Any], head: tuple[str, str] = ("", "value")) -> Table:
+    """Two columns: names and values."""
+    frame = pd.DataFrame({head[1]: [_plain(value) for value in values.values()]}, index=list(values), dtype=object)
+    frame.index.name = head[0]
+    return Table(frame)
+
+
+def settings_table(section: Any, prefix: str = "") -> Table:
+    """The settings of a section of params.yaml, as the stage saw them."""
+    return key_values({f"{prefix}{name}": value for name, value in section.present()}, ("setting", "value"))
+
+
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """An interval as text: [1.0, 2.5]."""
+    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    if hasattr(value, "present"):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.present())
+    return str(value)
