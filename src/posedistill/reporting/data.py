@@ -30,7 +30,7 @@ class PersonTable:
     def from_coco(cls, annotations: list[dict]) -> "PersonTable":
         """From the annotations of a COCO-WholeBody file."""
         fields = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
-        rows = [sum((list(item[field]) for field in fields), []) for item in annotations]
+        rows = [[value for field in fields for value in item[field]] for item in annotations]
         return cls(
             np.array(rows, np.float64).reshape(-1, 133, 3),
             np.array([item["bbox"] for item in annotations], np.float64).reshape(-1, 4),
@@ -82,7 +82,7 @@ def counts_table(sets: Mapping[str, PersonTable]) -> Table:
         }
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "set"
-    counts = {name: "{:,}" for name in ("images", "persons", "labelled keypoints")}
+    counts = dict.fromkeys(("images", "persons", "labelled keypoints"), "{:,}")
     sizes = {name: "{:.0f}" for name in frame.columns if name.startswith("median")}
     return Table(frame, {**counts, **sizes})
 

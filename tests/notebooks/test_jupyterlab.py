@@ -1,0 +1,88 @@
+"""Reports in a real browser: JupyterLab and the offline HTML pages, without a network."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from browser import CHROMIUM, chromium, jupyterlab
+from nbclient import NotebookClient
+
+from posedistill.reporting.html import export_reports
+
+REPORTS = Path(__file__).parents[2] / "reports"
+SOURCES = (
+    "# A report\n\nThe loss is $L = \\alpha L_\\mathrm{fea} + \\frac{1}{N}\\sum_n x_n$.",
+    "import matplotlib.pyplot as plt, pandas as pd\n"
+    "from pathlib import Path\n"
+    "from posedistill.reporting.style import save_figure, use_style\n"
+    "from posedistill.reporting.tables import Table\n"
+    "use_style()\nfigure, axes = plt.subplots(figsize=(9, 3))\n_ = axes.plot([1, 2, 4])\n"
+    "save_figure(figure, 'stage-curve', folder=Path('figures'))",
+    "Table(pd.DataFrame({'AP': [1.5]}, index=['body']))",
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one small executed report and copies of the committed ones."""
+    folder = tmp_path_factory.mktemp("lab") / "reports"
+    folder.mkdir()
+    head, *code = SOURCES
+    cells = [nbformat.v4.new_markdown_cell(head), *(nbformat.v4.new_code_cell(source) for source in code)]
+    for cell in cells[1:]:
+        cell.metadata["jupyter"] = {"source_hidden": True}
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    nbformat.write(notebook, folder / "00_small.ipynb")
+    for path in sorted(REPORTS.glob("*.ipynb")):
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots go: POSEDISTILL_SHOTS keeps them."""
+    import os
+
+    folder = Path(os.environ.get("POSEDISTILL_SHOTS") or tmp_path_factory.mktemp("shots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_reports_open_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in reports.glob("*.ipynb"))
+    with jupyterlab(reports.parent, tmp_path / "home") as address, chromium(tmp_path / "profile") as page:
+        for name in names:
+            page.open(f"{address}/lab/tree/reports/{name}?reset")
+            page.wait_for("document.querySelectorAll('.jp-Notebook .jp-Cell').length > 0")
+            page.wait_for("document.querySelector('.jp-Notebook h1') !== null")
+            page.evaluate("(document.querySelector('.jp-Notebook img') || document.body).scrollIntoView()")
+            if name == "00_small.ipynb":
+                page.wait_for("document.querySelector('.jp-RenderedImage img')?.naturalWidth === 900")
+                page.wait_for("document.querySelector('mjx-container') !== null")  # the formula, without a network
+                assert page.evaluate("document.querySelectorAll('.jp-RenderedHTML table').length") == 1
+            errors = "[data-mime-type*=stderr], [data-mime-type*=error]"
+            assert page.evaluate(f"document.querySelectorAll('.jp-Notebook :is({errors})').length") == 0, name
+            open_code = (
+                "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-editor')].filter(e => e.offsetHeight)"
+            )
+            assert page.evaluate(f"{open_code}.length") == 0, f"{name} shows code"
+            page.screenshot(shots / f"{name}.png")
+
+
+def test_offline_pages_show_figures_and_formulas_and_ask_nobody(reports: Path, shots: Path, tmp_path: Path) -> None:
+    pages = export_reports(reports, tmp_path / "html")
+    with chromium(tmp_path / "profile") as page:
+        for path in pages:
+            page.open(path.as_uri())
+            broken = "[...document.images].filter(image => !image.naturalWidth).length"
+            assert page.evaluate(broken) == 0, path.name
+            page.screenshot(shots / f"{path.name}.png")
+        outside = [url for url in page.requests if not url.startswith(("file:", "data:", "about:", "blob:"))]
+        assert outside == []
+        page.open(pages[0].as_uri())
+        assert page.evaluate("document.querySelectorAll('img[class=formula-block], img[alt^=\"$\"]').length") == 1
+        assert page.evaluate("document.querySelectorAll('.jp-RenderedImage img').length") == 1
+        assert page.evaluate("document.querySelector('details').open") is False
