@@ -1,0 +1,1 @@
+"""Handing a model over: ONNX, mmpose-layout checkpoint, model card."""

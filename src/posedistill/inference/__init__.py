@@ -1,0 +1,1 @@
+"""Using a model: pictures, folders and videos in, keypoints and drawings out."""

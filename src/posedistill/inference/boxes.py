@@ -1,0 +1,81 @@
+"""Where the persons are, as `--boxes boxes.json` says.
+
+Two layouts are read. COCO detections: a list of {"image_id": 785, "bbox": [x, y, w, h], "score": 0.9,
+"category_id": 1}, where "file_name" may stand in place of "image_id". Or by file name: {"a.jpg": [[x, y, w, h], …]}, a
+fifth number being the score. In a video, frames count from 0 as image_id. Coordinates are pixels of the picture as it
+is shown.
+"""
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posedistill.errors import UserError
+from posedistill.inference.sources import Frame
+
+PERSON = 1  # COCO's category
+
+
+class Boxes:
+    """Boxes by picture; call it with a frame: float32 [N, 5], x, y, width, height in pixels and score."""
+
+    def __init__(self, path: str | Path, minimum_score: float = 0.0) -> None:
+        self.path = str(path)
+        self.by_key: dict[int | str, list[list[float]]] = defaultdict(list)
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UserError(f"{path}: not JSON ({error})") from error
+        for key, box in _entries(content, self.path):
+            if box[4] >= minimum_score:
+                self.by_key[key].append(box)
+
+    def __call__(self, frame: Frame) -> np.ndarray:
+        boxes = self.by_key.get(frame.name, []) + self.by_key.get(frame.image_id, [])
+        return np.array(boxes, np.float32).reshape(-1, 5)
+
+
+def whole_image(frame: Frame) -> np.ndarray:
+    """One person who fills the picture: float32 [1, 5]."""
+    height, width = frame.image.shape[:2]
+    return np.array([[0, 0, width, height, 1]], np.float32)
+
+
+def _entries(content: Any, path: str) -> list[tuple[int | str, list[float]]]:
+    if isinstance(content, dict):
+        if not all(isinstance(boxes, list) for boxes in content.values()):
+            raise UserError(f"{path}: expected file names with lists of boxes, or a list of COCO detections")
+        return [
+            (str(name), _box(box, f"{path}: {name}[{i}]"))
+            for name, boxes in content.items()
+            for i, box in enumerate(boxes)
+        ]
+    if not isinstance(content, list):
+        raise UserError(f"{path}: expected a list of COCO detections, or file names with lists of boxes")
+    entries: list[tuple[int | str, list[float]]] = []
+    for i, item in enumerate(content):
+        where = f"{path}[{i}]"
+        key = item.get("file_name", item.get("image_id")) if isinstance(item, dict) else None
+        if not isinstance(key, int | str):
+            raise UserError(f"{where}: expected an object with image_id (or file_name) and bbox")
+        if item.get("category_id", PERSON) == PERSON:
+            box = item.get("bbox")
+            values = [*box, item.get("score", 1.0)] if isinstance(box, list) and len(box) == 4 else box
+            entries.append((key, _box(values, f"{where}.bbox")))
+    return entries
+
+
+def _box(values: Any, where: str) -> list[float]:
+    good = isinstance(values, list) and len(values) in (4, 5)
+    if not good or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+        raise UserError(f"{where}: found {values!r:.80}, expected [x, y, width, height] in pixels")
+    box = [float(value) for value in values]
+    if box[2] <= 0 or box[3] <= 0:
+        raise UserError(f"{where}: found {values}, expected a width and height above 0")
+    return [*box[:4], box[4] if len(box) == 5 else 1.0]

@@ -1,0 +1,118 @@
+"""Skeletons on pictures: COCO-WholeBody colours over the image, and OpenPose style on black for ControlNet.
+
+Keypoints are [N, 133, 3]: x and y in image pixels, and a score. Images are RGB, uint8 [H, W, 3].
+"""
+
+import colorsys
+
+import cv2
+import numpy as np
+
+from posedistill.keypoints import KEYPOINT_COLORS, NAMES, PARTS, SKELETON, SKELETON_COLORS
+
+# OpenPose's 18 body points as COCO indices; its neck is the middle of the shoulders.
+_NECK = 1
+_OPENPOSE = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+# Its limbs, in the order of their colours: shoulders and arms, then legs, then head.
+_LIMBS = (
+    *((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7)),
+    *((1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)),
+    *((1, 0), (0, 14), (14, 16), (0, 15), (15, 17)),
+)
+# The colour circle in steps of 20 degrees, as ControlNet's models were trained with it.
+_WHEEL = [
+    *((255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0)),
+    *((0, 255, 0), (0, 255, 85), (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255)),
+    *((0, 0, 255), (85, 0, 255), (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85)),
+]
+_FINGER_LINKS = [
+    (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1) for finger in range(5) for joint in range(4)
+]
+_FINGER_COLORS = [
+    tuple(round(255 * value) for value in colorsys.hsv_to_rgb(i / len(_FINGER_LINKS), 1, 1)) for i in range(20)
+]
+_HANDS = (PARTS["lefthand"], PARTS["righthand"])
+_FINE = PARTS["face"].start  # from here on face and hands, whose points lie close together
+
+
+def draw_skeletons(image: np.ndarray, keypoints: np.ndarray, threshold: float = 0.3) -> np.ndarray:
+    """A copy of `image` with the skeletons of all persons in the colours of COCO-WholeBody.
+
+    Points and links whose score is below `threshold` are left out. Lines are as thick as suits the image's size.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    thickness = max(1, round(min(canvas.shape[:2]) / 250))
+    for person in keypoints:
+        shown = _shown(person, threshold)
+        for (a, b), color in zip(SKELETON, SKELETON_COLORS):
+            if shown[a] and shown[b]:
+                thin = 1 if min(a, b) >= _FINE else thickness
+                cv2.line(canvas, _pixel(person[a]), _pixel(person[b]), color, thin, cv2.LINE_AA)
+        for i in np.flatnonzero(shown):
+            radius = max(1, thickness // 2) if i >= _FINE else thickness + 1
+            cv2.circle(canvas, _pixel(person[i]), radius, KEYPOINT_COLORS[i], cv2.FILLED, cv2.LINE_AA)
+    return canvas
+
+
+def draw_openpose(shape: tuple[int, int], keypoints: np.ndarray, threshold: float = 0.3) -> np.ndarray:
+    """Skeletons in OpenPose style on black, RGB uint8 [height, width, 3]: the condition image of a pose ControlNet.
+
+    Body as 18 points with coloured limbs, hands as coloured bones with blue joints, face as white points; no feet,
+    which these ControlNets have not seen. `shape` is (height, width).
+    """
+    height, width = shape
+    canvas = np.zeros((height, width, 3), np.uint8)
+    for person in keypoints:
+        _openpose_body(canvas, _openpose_points(person, threshold))
+    for person in keypoints:
+        shown = _shown(person, threshold)
+        for hand in _HANDS:
+            _openpose_hand(canvas, person[hand], shown[hand])
+        for i in range(PARTS["face"].start, PARTS["face"].stop):
+            if shown[i]:
+                cv2.circle(canvas, _pixel(person[i]), 3, (255, 255, 255), cv2.FILLED)
+    return canvas
+
+
+def _openpose_points(person: np.ndarray, threshold: float) -> list[tuple[int, int] | None]:
+    """The 18 points in pixels, None where one is not shown."""
+    shown = _shown(person, threshold)
+    points = [None if i is None or not shown[i] else _pixel(person[i]) for i in _OPENPOSE]
+    left, right = NAMES.index("left_shoulder"), NAMES.index("right_shoulder")
+    if shown[left] and shown[right]:
+        points[_NECK] = _pixel((person[left] + person[right]) / 2)
+    return points
+
+
+def _openpose_body(canvas: np.ndarray, points: list[tuple[int, int] | None]) -> None:
+    for (a, b), color in zip(_LIMBS, _WHEEL):
+        start, end = points[a], points[b]
+        if start is None or end is None:
+            continue
+        middle = ((start[0] + end[0]) // 2, (start[1] + end[1]) // 2)
+        along = np.subtract(end, start)
+        axes = (int(np.hypot(*along) / 2), 4)
+        angle = int(np.degrees(np.arctan2(along[1], along[0])))
+        limb = cv2.ellipse2Poly(middle, axes, angle, 0, 360, 1)
+        cv2.fillConvexPoly(canvas, np.array(limb), [int(0.6 * value) for value in color])
+    for point, color in zip(points, _WHEEL):
+        if point is not None:
+            cv2.circle(canvas, point, 4, color, cv2.FILLED)
+
+
+def _openpose_hand(canvas: np.ndarray, hand: np.ndarray, shown: np.ndarray) -> None:
+    for (a, b), color in zip(_FINGER_LINKS, _FINGER_COLORS):
+        if shown[a] and shown[b]:
+            cv2.line(canvas, _pixel(hand[a]), _pixel(hand[b]), color, 2)
+    for i in np.flatnonzero(shown):
+        cv2.circle(canvas, _pixel(hand[i]), 4, (0, 0, 255), cv2.FILLED)
+
+
+def _shown(person: np.ndarray, threshold: float) -> np.ndarray:
+    return (person[:, 2] >= threshold) & np.isfinite(person).all(axis=1)
+
+
+def _pixel(point: np.ndarray) -> tuple[int, int]:
+    # A point may lie far outside the image; OpenCV's drawing takes 16 bits of coordinates safely.
+    x, y = np.clip(np.round(point[:2]), -30000, 30000).astype(int).tolist()
+    return x, y

@@ -1,0 +1,124 @@
+"""What `predict` reads: a picture, a folder of pictures, or a video, as a stream of frames.
+
+What cannot be read is not an error of the whole: it is recorded as `Skipped`, and the stream goes on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from posedistill.errors import UserError
+
+PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+VIDEOS = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture: RGB uint8 [H, W, 3], the name it goes by (file name, or `video.mp4#frame`) and its number.
+
+    `image_id` is the number in a file name that is all digits, as in COCO, else the place in the stream, from 0.
+    """
+
+    image: np.ndarray
+    name: str
+    image_id: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An input that could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class Source:
+    """A stream of frames of unknown quality: iterate `frames()`; `skipped` fills up on the way."""
+
+    path: Path
+    kind: str  # pictures | video
+    files: list[Path]
+    count: int | None  # frames expected; None where a video does not say
+    fps: float = 25.0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def frames(self) -> Iterator[Frame]:
+        return self._video() if self.kind == "video" else self._pictures()
+
+    def _pictures(self) -> Iterator[Frame]:
+        for place, file in enumerate(self.files):
+            try:
+                image = read_image(file)
+            except UserError as error:
+                self.skipped.append(Skipped(file.name, str(error)))
+                continue
+            yield Frame(image, file.name, int(file.stem) if file.stem.isdecimal() else place)
+
+    def _video(self) -> Iterator[Frame]:
+        capture = cv2.VideoCapture(str(self.path))
+        place = 0
+        try:
+            while True:
+                good, image = capture.read()
+                if not good:
+                    break
+                yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), f"{self.path.name}#{place}", place)
+                place += 1
+        finally:
+            capture.release()
+        if place == 0:
+            self.skipped.append(Skipped(self.path.name, "no frame of the video can be decoded"))
+        elif self.count is not None and place < self.count:
+            self.skipped.append(Skipped(self.path.name, f"the video ends after {place} of {self.count} frames"))
+
+
+def open_source(path: str | Path) -> Source:
+    """A picture, a folder of pictures (sorted by name, not its subfolders) or a video. UserError if it is none."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+        if not files:
+            raise UserError(f"{path}: no pictures in this folder, expected files ending in {_list(PICTURES)}")
+        return Source(path, "pictures", files, len(files))
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file or folder")
+    if path.suffix.lower() in VIDEOS:
+        return _open_video(path)
+    if path.suffix.lower() in PICTURES:
+        return Source(path, "pictures", [path], 1)
+    raise UserError(f"{path}: unknown kind of file, expected one ending in {_list(PICTURES | VIDEOS)}, or a folder")
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """RGB uint8 [H, W, 3] as a viewer shows it: turned as its EXIF data say, transparency dropped.
+
+    A UserError if the file is missing, damaged or cut short: half a picture is not passed off as a whole one.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable picture ({str(error).splitlines()[0]})") from error
+
+
+def _open_video(path: Path) -> Source:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            return Source(path, "video", [path], None)
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        fps = capture.get(cv2.CAP_PROP_FPS)
+    finally:
+        capture.release()
+    return Source(path, "video", [path], count if count > 0 else None, fps if 0 < fps < 1000 else 25.0)
+
+
+def _list(suffixes: frozenset[str]) -> str:
+    return " ".join(sorted(suffixes))

@@ -1,0 +1,172 @@
+"""Boxes given by the user, and boxes from a detector."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from posedistill.errors import UserError
+from posedistill.inference.boxes import Boxes, whole_image
+from posedistill.inference.detector import Detector, fit
+from posedistill.inference.sources import Frame
+
+
+def frame(name="a.jpg", image_id=0, height=30, width=40):
+    return Frame(np.zeros((height, width, 3), np.uint8), name, image_id)
+
+
+def written(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_boxes_by_file_name(tmp_path):
+    path = written(tmp_path / "boxes.json", {"a.jpg": [[1, 2, 3, 4], [5, 6, 7, 8, 0.5]], "b.jpg": []})
+    boxes = Boxes(path)
+    assert boxes(frame()).tolist() == [[1, 2, 3, 4, 1], [5, 6, 7, 8, 0.5]]
+    assert boxes(frame("b.jpg", 1)).shape == (0, 5)
+    assert boxes(frame("c.jpg", 2)).shape == (0, 5)
+
+
+def test_boxes_as_coco_detections(tmp_path):
+    content = [
+        {"image_id": 785, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.9},
+        {"image_id": 785, "category_id": 18, "bbox": [9, 9, 9, 9], "score": 0.9},
+        {"file_name": "b.jpg", "bbox": [5, 6, 7, 8]},
+        {"image_id": 785, "category_id": 1, "bbox": [2, 2, 3, 4], "score": 0.1},
+    ]
+    boxes = Boxes(written(tmp_path / "boxes.json", content), minimum_score=0.3)
+    assert boxes(frame("000000000785.jpg", 785)) == pytest.approx(np.array([[1, 2, 3, 4, 0.9]]))
+    assert boxes(frame("b.jpg", 1)).tolist() == [[5, 6, 7, 8, 1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (3, "expected a list of COCO detections"),
+        ({"a.jpg": 3}, "lists of boxes"),
+        ({"a.jpg": [[1, 2, 3]]}, r"a.jpg\[0\].*expected \[x, y, width, height\]"),
+        ({"a.jpg": [[1, 2, 0, 4]]}, "width and height above 0"),
+        ({"a.jpg": [[1, 2, "3", 4]]}, "pixels"),
+        ([{"bbox": [1, 2, 3, 4]}], r"\[0\]: expected an object with image_id"),
+        ([{"image_id": 1}], r"\[0\].bbox: found None"),
+        (["x"], r"\[0\]: expected an object"),
+    ],
+)
+def test_bad_boxes_are_one_clear_error(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        Boxes(written(tmp_path / "boxes.json", content))
+
+
+def test_boxes_that_are_not_json_or_not_there(tmp_path):
+    (tmp_path / "boxes.json").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        Boxes(tmp_path / "boxes.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        Boxes(tmp_path / "none.json")
+
+
+def test_the_whole_image_is_one_person():
+    assert whole_image(frame(height=30, width=40)).tolist() == [[0, 0, 40, 30, 1]]
+
+
+def constant_detector(path, dets, labels, side=64):
+    """An ONNX detector that always finds the same, with mmdeploy's outputs."""
+    tensors = [
+        numpy_helper.from_array(np.array([dets], np.float32), "found"),
+        numpy_helper.from_array(np.array([labels], np.int64), "kinds"),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["found"], ["dets"]), helper.make_node("Identity", ["kinds"], ["labels"])],
+        "detector",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, side, side])],
+        [
+            helper.make_tensor_value_info("dets", TensorProto.FLOAT, [1, len(dets), 5]),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, [1, len(dets)]),
+        ],
+        tensors,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def test_a_detector_gives_person_boxes_in_image_pixels_best_first(tmp_path):
+    dets = [[8, 4, 24, 20, 0.5], [0, 0, 80, 40, 0.9], [1, 1, 9, 9, 0.8], [2, 2, 9, 9, 0.1]]
+    detector = Detector(constant_detector(tmp_path / "det.onnx", dets, [0, 0, 7, 0]))
+    boxes = detector(frame(height=64, width=128))  # halved to fit 64 x 64
+    expected = [[0, 0, 128, 64, 0.9], [16, 8, 32, 32, 0.5]]  # clipped to the image; no other class, no low score
+    assert boxes == pytest.approx(np.array(expected))
+
+
+def test_the_detector_sees_the_image_normalised_bgr(tmp_path):
+    """A model that returns its own mean per channel shows which channel went where."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["input"], ["means"], axes=[2, 3], keepdims=0),  # [1, 3]
+            helper.make_node("Concat", ["means", "rest"], ["row"], axis=1),
+            helper.make_node("Reshape", ["row", "shape"], ["dets"]),
+            helper.make_node("Identity", ["kinds"], ["labels"]),
+        ],
+        "detector",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [
+            helper.make_tensor_value_info("dets", TensorProto.FLOAT, [1, 1, 5]),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, [1, 1]),
+        ],
+        [
+            numpy_helper.from_array(np.array([[50, 0.9]], np.float32), "rest"),
+            numpy_helper.from_array(np.array([1, 1, 5], np.int64), "shape"),
+            numpy_helper.from_array(np.array([[0]], np.int64), "kinds"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "det.onnx")
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[..., 2] = 255  # RGB: blue
+    means = Detector(tmp_path / "det.onnx").session.run(["dets"], {"input": _tensor(tmp_path, image)})[0][0, 0, :3]
+    assert means == pytest.approx([(255 - 103.53) / 57.375, -116.28 / 57.12, -123.675 / 58.395], rel=1e-5)
+
+
+def _tensor(tmp_path, image):
+    """What Detector feeds its session for `image`."""
+    detector = Detector(tmp_path / "det.onnx")
+    fed = {}
+
+    class Recorder:
+        def run(self, names, inputs):
+            fed.update(inputs)
+            return np.zeros((1, 0, 5), np.float32), np.zeros((1, 0), np.int64)
+
+    detector.session = Recorder()
+    detector(Frame(image, "a", 0))
+    return fed["input"]
+
+
+def test_fit_keeps_the_aspect_ratio_and_fills_with_grey():
+    canvas, ratio = fit(np.full((20, 40, 3), 7, np.uint8), (64, 64))
+    assert ratio == 1.6
+    assert (canvas[:32] == 7).all()
+    assert (canvas[32:] == 114).all()
+
+
+def test_a_file_that_is_no_detector_is_one_clear_error(tmp_path):
+    (tmp_path / "det.onnx").write_bytes(b"text")
+    with pytest.raises(UserError, match="not an ONNX file"):
+        Detector(tmp_path / "det.onnx")
+    with pytest.raises(UserError, match="no such file"):
+        Detector(tmp_path / "none.onnx")
+
+
+def test_a_model_with_other_outputs_is_one_clear_error(tmp_path):
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["input"], ["output"])],
+        "other",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 3, 8, 8])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "x.onnx")
+    with pytest.raises(UserError, match="dets and labels"):
+        Detector(tmp_path / "x.onnx")

@@ -1,0 +1,106 @@
+"""Pictures, folders and videos as streams of frames; what is damaged is listed, not fatal."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from posedistill.errors import UserError
+from posedistill.inference.sources import open_source, read_image
+
+
+def picture(path, color=(200, 30, 60), size=(40, 30)):
+    Image.new("RGB", size, color).save(path)
+    return path
+
+
+def video(path, frames=5, size=(64, 48), fps=10):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
+    for i in range(frames):
+        writer.write(np.full((size[1], size[0], 3), (40 * i, 0, 255 - 40 * i), np.uint8))  # BGR: from red to blue
+    writer.release()
+    return path
+
+
+def test_a_folder_is_read_in_the_order_of_names_without_other_files(tmp_path):
+    for name in ("b.png", "a.png", "000000000785.jpg"):
+        picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    frames = list(open_source(tmp_path).frames())
+    assert [frame.name for frame in frames] == ["000000000785.jpg", "a.png", "b.png"]
+    assert [frame.image_id for frame in frames] == [785, 1, 2]
+    assert frames[1].image.shape == (30, 40, 3)
+    assert frames[1].image[0, 0].tolist() == [200, 30, 60]  # RGB
+
+
+def test_damaged_pictures_are_listed_and_the_rest_is_read(tmp_path):
+    whole = picture(tmp_path / "a.jpg", size=(300, 300))
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (300, 300, 3), np.uint8)).save(whole)
+    (tmp_path / "b.jpg").write_bytes(whole.read_bytes()[:4000])
+    (tmp_path / "c.jpg").write_bytes(b"this is text")
+    (tmp_path / "d.jpg").write_bytes(b"")
+    source = open_source(tmp_path)
+    assert [frame.name for frame in source.frames()] == ["a.jpg"]
+    assert [skipped.name for skipped in source.skipped] == ["b.jpg", "c.jpg", "d.jpg"]
+    assert "truncated" in source.skipped[0].reason
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to view
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (40, 30, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_any_colour_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.new("RGB", (8, 6), (255, 255, 255)).convert(mode).save(path)
+    image = read_image(path)
+    assert image.shape == (6, 8, 3)
+    assert (image == 255).all()
+
+
+def test_a_video_is_read_frame_by_frame_as_rgb(tmp_path):
+    source = open_source(video(tmp_path / "clip.mp4"))
+    frames = list(source.frames())
+    assert source.count == 5
+    assert source.fps == pytest.approx(10)
+    assert [frame.image_id for frame in frames] == [0, 1, 2, 3, 4]
+    assert frames[2].name == "clip.mp4#2"
+    red, _, blue = frames[0].image.mean((0, 1))
+    assert red > 200 and blue < 50
+    assert not source.skipped
+
+
+def test_a_damaged_video_is_listed(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"no video at all" * 50)
+    source = open_source(tmp_path / "clip.mp4")
+    assert list(source.frames()) == []
+    assert [skipped.name for skipped in source.skipped] == ["clip.mp4"]
+
+
+def test_a_video_that_ends_early_is_listed(tmp_path):
+    whole = tmp_path / "whole.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for i in range(20):
+        writer.write(np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8))
+    writer.release()
+    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    source = open_source(tmp_path / "cut.avi")
+    read = len(list(source.frames()))
+    assert 0 < read < 20
+    assert f"ends after {read} of 20 frames" in source.skipped[0].reason
+
+
+@pytest.mark.parametrize("name", ["missing.jpg", "notes.txt"])
+def test_what_is_no_source_is_one_clear_error(tmp_path, name):
+    (tmp_path / "notes.txt").write_text("text")
+    with pytest.raises(UserError, match=name):
+        open_source(tmp_path / name)
+
+
+def test_a_folder_without_pictures_is_one_clear_error(tmp_path):
+    with pytest.raises(UserError, match="no pictures"):
+        open_source(tmp_path)
