@@ -1,0 +1,113 @@
+"""Mean OKS: how well each labelled person is placed when its own box is given, without ranking or matching.
+
+Less noisy than AP and never zero, so it tells small models apart; and it pairs by person, so that differences of two
+models get narrow intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from posedistill.errors import UserError
+from posedistill.evaluation.oks import pair_oks, part_sums
+from posedistill.evaluation.records import ALL_PARTS, GroundTruth, Predictions, load_json, read_ground_truth
+from posedistill.evaluation.records import read_predictions as _read_predictions
+from posedistill.evaluation.wholebody import REPORTED, person_category
+
+
+@dataclass(frozen=True)
+class PersonOks:
+    """OKS of each labelled person's prediction from its own box."""
+
+    annotation_id: np.ndarray  # [G] int64, rising
+    image_id: np.ndarray  # [G]
+    oks: np.ndarray  # [G, 6] of each of ALL_PARTS; NaN where the person has no labelled keypoint in the part
+
+
+def person_oks(gt: Any, dt: Any, *, use_area: bool = True) -> PersonOks:
+    """OKS of every labelled, non-crowd person of `gt` with the prediction in `dt` that carries its `annotation_id`.
+
+    A person without a prediction counts with OKS 0. UserError if no prediction names the person it belongs to.
+    """
+    annotations, name = load_json(gt, "ground truth")
+    truth = read_ground_truth(annotations, use_area=use_area, name=name)
+    return own_box_oks(truth, _read_predictions(dt, truth, person_category(annotations)))
+
+
+def own_box_oks(truth: GroundTruth, predictions: Predictions) -> PersonOks:
+    """person_oks of files that are already read."""
+    if len(predictions.image) and not (predictions.annotation_id >= 0).any():
+        raise UserError("mean OKS needs predictions from the persons' own boxes: no prediction has an `annotation_id`")
+    labelled = part_sums((truth.keypoints[:, :, 2] > 0).astype(np.float64)) > 0  # [G, 6]
+    rows = np.flatnonzero(labelled[:, -1] & ~truth.crowd)
+    rows = rows[np.argsort(truth.annotation_id[rows])]
+    place = {annotation: d for d, annotation in enumerate(predictions.annotation_id.tolist())}
+    predicted = np.array([place.get(annotation, -1) for annotation in truth.annotation_id[rows].tolist()], np.int64)
+    oks = np.zeros((len(rows), len(ALL_PARTS)))
+    found = predicted >= 0
+    oks[found] = pair_oks(truth, rows[found], predictions.keypoints, predicted[found])
+    oks[~labelled[rows]] = np.nan
+    return PersonOks(truth.annotation_id[rows], truth.image_ids[truth.image[rows]], oks)
+
+
+def mean_oks(gt: Any, dt: Any, *, use_area: bool = True) -> dict[str, float]:
+    """Part → mean over the persons with labelled keypoints in it; `hand` is the mean of left and right; −1 if none."""
+    return mean_of(person_oks(gt, dt, use_area=use_area))
+
+
+def mean_of(persons: PersonOks) -> dict[str, float]:
+    """Mean OKS per part, of the persons' values."""
+    present = ~np.isnan(persons.oks)
+    sums, counts = np.nansum(persons.oks, axis=0), present.sum(axis=0)
+    return dict(zip(REPORTED, _means(sums, counts).tolist()))
+
+
+def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums and counts [..., 6] of ALL_PARTS → means [..., 7] of REPORTED, −1 where nothing is counted."""
+    mean = np.where(counts > 0, sums / np.maximum(counts, 1), -1.0)
+    hands, sides = mean[..., 3:5], counts[..., 3:5] > 0
+    hand = np.where(sides, hands, 0).sum(axis=-1) / np.maximum(sides.sum(axis=-1), 1)
+    hand = np.where(sides.any(axis=-1), hand, -1.0)
+    return np.concatenate((mean[..., :5], hand[..., None], mean[..., 5:]), axis=-1)
+
+
+def paired_mean_oks_difference(
+    a: Sequence[PersonOks], b: Sequence[PersonOks], samples: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float, float]]:
+    """Mean OKS of runs `a` minus that of runs `b`, per part → (mean, low, high) of the 95 % interval over images.
+
+    Runs of several seeds are averaged. The same images are drawn for all runs in each bootstrap sample, so the interval
+    is that of the paired difference. UserError if the runs do not cover the same persons.
+    """
+    runs = [*a, *b]
+    first = runs[0]
+    for run in runs[1:]:
+        if not np.array_equal(run.annotation_id, first.annotation_id):
+            raise UserError("paired mean OKS: the runs were judged on different persons")
+    values = np.stack([run.oks for run in runs])  # [runs, G, 6]
+    present = ~np.isnan(values[0])
+    values = np.where(present, values, 0)
+    difference = values[: len(a)].mean(axis=0) - values[len(a) :].mean(axis=0)  # [G, 6]
+    images, image = np.unique(first.image_id, return_inverse=True)
+    sums = _per_image(difference, image, len(images))
+    counts = _per_image(present.astype(np.float64), image, len(images))
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=samples).astype(np.float64)
+    drawn = _difference_means(weights @ sums, weights @ counts)
+    overall = _difference_means(sums.sum(axis=0), counts.sum(axis=0))
+    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+    return {part: (float(overall[i]), float(low[i]), float(high[i])) for i, part in enumerate(REPORTED)}
+
+
+def _difference_means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.where(_means(np.zeros_like(sums), counts) < 0, 0.0, _means(sums, counts))
+
+
+def _per_image(values: np.ndarray, image: np.ndarray, images: int) -> np.ndarray:
+    result = np.zeros((images, values.shape[1]))
+    np.add.at(result, image, values)
+    return result
