@@ -1,0 +1,100 @@
+"""Figures and words that compare models: differences with intervals, and what is significant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from posedistill.reporting.curves import panels
+from posedistill.reporting.style import BLUE, GREY, MODEL_COLORS, MODEL_NAMES, ORANGE, PART_NAMES, RED
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference in points (100 × the metric) with the ends of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+
+    @classmethod
+    def of(cls, values: tuple[float, float, float] | list[float]) -> "Difference":
+        """From (mean, low, high) as fractions."""
+        mean, low, high = (100 * value for value in values)
+        return cls(mean, low, high)
+
+
+def forest_figure(rows: Mapping[str, Mapping[str, Difference]], title: str, height: float = 0.34) -> Figure:
+    """Differences (comparison → part → difference) as points with intervals; those that exclude 0 are filled."""
+    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
+    figure, axes = panels(len(rows), max(2.2, 0.9 + height * len(parts)))
+    for axis, (name, row) in zip(axes, rows.items()):
+        for place, part in enumerate(parts):
+            if part not in row:
+                continue
+            item = row[part]
+            color = GREY if not item.significant else (BLUE if item.mean > 0 else RED)
+            axis.plot([item.low, item.high], [place, place], color=color, lw=2.2, solid_capstyle="butt")
+            fill = color if item.significant else "white"
+            axis.plot(item.mean, place, "o", ms=7, mfc=fill, mec=color, mew=1.8)
+        axis.axvline(0, color="#000000", lw=1)
+        axis.set(title=name, xlabel=title, ylim=(len(parts) - 0.5, -0.5))
+        axis.set_yticks(range(len(parts)), [PART_NAMES.get(part, part) for part in parts] if axis is axes[0] else [])
+        axis.grid(axis="y", visible=False)
+        low = min([item.low for item in row.values()] + [0.0])
+        high = max([item.high for item in row.values()] + [0.0])
+        margin = 0.08 * (high - low) or 1.0
+        axis.set_xlim(low - margin, high + margin)
+    return figure
+
+
+def bars_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """A metric in points of several models (model → part → value) as groups of bars."""
+    figure, (axes,) = panels(1, 3.4)
+    models = list(values)
+    parts = list(next(iter(values.values())))
+    width = 0.8 / len(models)
+    for i, model in enumerate(models):
+        x = np.arange(len(parts)) + (i - (len(models) - 1) / 2) * width
+        numbers = [values[model][part] for part in parts]
+        color = MODEL_COLORS.get(model, ORANGE)
+        bars = axes.bar(x, numbers, width * 0.92, color=color, label=MODEL_NAMES.get(model, model), lw=0)
+        axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=1)
+    axes.set_xticks(range(len(parts)), [PART_NAMES.get(part, part) for part in parts])
+    axes.set_title(title)
+    axes.grid(axis="x", visible=False)
+    axes.legend(ncols=len(models), loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    return figure
+
+
+def seeds_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """One value for each model and seed (model → seed → value): points, with the mean as a line."""
+    figure, (axes,) = panels(1, 3.2)
+    for place, (model, row) in enumerate(values.items()):
+        numbers = list(row.values())
+        color = MODEL_COLORS.get(model, GREY)
+        axes.plot(np.linspace(-0.12, 0.12, len(numbers)) + place, numbers, "o", ms=8, color=color)
+        axes.plot([place - 0.28, place + 0.28], [np.mean(numbers)] * 2, color=color, lw=2.5)
+    axes.set_xticks(range(len(values)), [MODEL_NAMES.get(model, model) for model in values])
+    axes.set(title=title, xlim=(-0.6, len(values) - 0.4))
+    axes.grid(axis="x", visible=False)
+    return figure
+
+
+def in_words(name: str, item: Difference, what: str, positive: tuple[int, int] | None = None) -> str:
+    """One sentence: how large a difference is and whether the interval excludes 0."""
+    if item.significant:
+        verdict = "a real gain" if item.mean > 0 else "a real loss"
+    else:
+        verdict = "not told apart from zero"
+    seeds = f"; {positive[0]} of {positive[1]} seeds are above zero" if positive else ""
+    return f"**{name}**: {item} points of {what}: {verdict} on these images{seeds}."
