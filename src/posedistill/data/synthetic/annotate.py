@@ -17,7 +17,7 @@ DETAILS = {"face": (MIN_FACE, 0.5, 0.45), "lefthand": (MIN_HAND, 0.5, 0.5), "rig
 
 def annotate(scene: Scene, image_id: int) -> list[dict[str, Any]]:
     """One entry a person of whom enough can be seen; `id` is left to the caller. Extra keys: mode, frame."""
-    width, height = scene.image.size
+    height, width = scene.image.shape[:2]
     entries = []
     for person in scene.persons:
         v = person.keypoints[:, 2]

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from posedistill.data.synthetic.body import Body
-from posedistill.data.synthetic.sampling import Rng, pick, rotation
+from posedistill.data.synthetic.sampling import Rng, cross, pick, rotation
 
 Turn = Callable[[str, np.ndarray, float], None]  # bone, axis, degrees
+
+UP = np.array([0.0, 0.0, 1.0])
 
 # Arm goals: ranges (out, back, up) of the wrist from the shoulder as shares of the arm's length.
 GOALS = {
@@ -73,7 +75,7 @@ def measure_arm(body: Body, heads: np.ndarray, side: str) -> Arm:
     middle = unit(at("finger3-1") - at("wrist"))
     across = at("finger2-1") - at("finger5-1")
     flex = -sign * unit(across - middle * (across @ middle))
-    thumb = unit(np.cross(at("finger1-2") - at("finger1-1"), at("finger1-3") - at("finger1-2")))
+    thumb = unit(cross(at("finger1-2") - at("finger1-1"), at("finger1-3") - at("finger1-2")))
     return Arm(
         side,
         sign,
@@ -83,7 +85,7 @@ def measure_arm(body: Body, heads: np.ndarray, side: str) -> Arm:
         at("wrist") - at("lowerarm01"),
         middle,
         flex,
-        np.cross(flex, middle),
+        cross(flex, middle),
         thumb,
     )
 
@@ -96,7 +98,7 @@ def _reach(
     distance = float(np.clip(np.sqrt(line @ line), 0.38 * (l1 + l2), 0.992 * (l1 + l2)))
     line = unit(line)
     side = pole - line * (pole @ line)
-    side = unit(side) if side @ side > 1e-6 else unit(np.cross(line, [0.0, 0.0, 1.0]))
+    side = unit(side) if side @ side > 1e-6 else unit(cross(line, UP))
     cosine = np.clip((l1 * l1 + distance * distance - l2 * l2) / (2 * l1 * distance), -1, 1)
     upper = cosine * line + np.sqrt(1 - cosine * cosine) * side
     return upper, unit(line * distance - l1 * upper)
@@ -104,7 +106,7 @@ def _reach(
 
 def _frame(direction: np.ndarray, hinge: np.ndarray) -> np.ndarray:
     """Right-handed frame as columns: limb direction, hinge axis and their product."""
-    return np.stack([direction, hinge, np.cross(direction, hinge)], axis=1)
+    return np.stack([direction, hinge, cross(direction, hinge)], axis=1)
 
 
 def _wrist_goal(rng: Rng, goal: str, arm: Arm, shoulder: np.ndarray, head: np.ndarray, length: float) -> np.ndarray:
@@ -146,17 +148,17 @@ def pose_arm(
     turn(f"clavicle.{side}", np.array([0.0, 1.0, 0.0]), -s * lift)
 
     rest_upper, rest_fore = arm.upper / l1, arm.fore / l2
-    rest_hinge = unit(np.cross(rest_upper, rest_fore))
-    hinge = np.cross(upper, fore)
-    hinge = unit(hinge) if hinge @ hinge > 1e-8 else unit(np.cross(upper, [0.0, 0.0, 1.0]))
+    rest_hinge = unit(cross(rest_upper, rest_fore))
+    hinge = cross(upper, fore)
+    hinge = unit(hinge) if hinge @ hinge > 1e-8 else unit(cross(upper, UP))
     whole = collar.T @ _frame(upper, hinge) @ _frame(rest_upper, rest_hinge).T
     # half of the turn about the arm's own axis happens along the upper arm rather than in the shoulder's skin
     swung = whole @ rest_upper
-    axis = np.cross(rest_upper, swung)
+    axis = cross(rest_upper, swung)
     angle = float(np.rad2deg(np.arctan2(np.sqrt(axis @ axis), rest_upper @ swung)))
     untwisted = rotation(axis, angle) if axis @ axis > 1e-10 else np.eye(3)
     own = untwisted.T @ whole  # a turn about rest_upper
-    across = unit(np.cross(rest_upper, rest_hinge))
+    across = unit(cross(rest_upper, rest_hinge))
     twist = float(np.rad2deg(np.arctan2((own @ across) @ -rest_hinge, (own @ across) @ across)))
     twist = -twist if (rotation(rest_upper, twist) - own).max() > 1e-3 else twist
     half = rotation(rest_upper, twist / 2)

@@ -1,46 +1,64 @@
-"""What stands behind people: cloudy colours, a floor, flat shapes; and an occluder in front of them."""
+"""What stands behind people: cloudy colours, a floor, flat shapes; and an occluder in front of them.
+
+Everything is 8-bit integer work of Pillow and OpenCV, which comes out the same on every machine.
+"""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from posedistill.data.synthetic.sampling import Rng, pick, random_colour
 
 
-def fractal(rng: Rng, height: int, width: int, octaves: int) -> np.ndarray:
-    """Smooth noise in [0, 1], float32 [height, width]; Pillow's 8-bit resampling is the same on every machine."""
+def clouds(rng: Rng, height: int, width: int, octaves: int) -> np.ndarray:
+    """Smooth noise over the whole range, uint8 [height, width]; more octaves, finer grain."""
     field = rng.random((3, 3), np.float32)
     for octave in range(1, octaves):
         size = 2 ** (octave + 1) + 1
         coarse = np.asarray(_resize(field, size, size), np.float32) / 255
         field = coarse + (rng.random((size, size), np.float32) - 0.5) / 2**octave
         field = (field - field.min()) / (np.ptp(field) + 1e-6)
-    return np.asarray(_resize(field, width, height), np.float32) / 255
+    return np.asarray(_resize(field, width, height))
 
 
 def _resize(field: np.ndarray, width: int, height: int) -> Image.Image:
     return Image.fromarray((field.clip(0, 1) * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _bytes(colour: np.ndarray) -> tuple[int, int, int]:
-    r, g, b = (int(255 * min(1.0, c)) for c in colour)
-    return r, g, b
+def _bytes(colours: np.ndarray) -> np.ndarray:
+    return (colours.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _ramp(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Colour table uint8 [256, 3] from `low` to `high`."""
+    return _bytes(low + (high - low) * np.linspace(0, 1, 256)[:, None])
+
+
+def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur of a uint8 picture; sigma in pixels, 0 = none."""
+    return cv2.GaussianBlur(image, (0, 0), sigma) if sigma else image
 
 
 def background(rng: Rng, height: int, width: int) -> np.ndarray:
     """A picture without people, float32 [height, width, 3] in [0, 1]."""
-    near, far = random_colour(rng, 0.1, 1).astype(np.float32), random_colour(rng, 0.1, 1).astype(np.float32)
-    mix = fractal(rng, height, width, int(rng.integers(1, 6)))[..., None]
-    image = near + (far - near) * mix
+    table = _ramp(random_colour(rng, 0.1, 1), random_colour(rng, 0.1, 1))
+    image = table[clouds(rng, height, width, int(rng.integers(1, 6)))]
     if rng.random() < 0.6:  # floor
         top = int(height * rng.uniform(0.45, 0.9))
-        colour = random_colour(rng, 0.1, 0.9).astype(np.float32)
-        image[top:] = colour * (0.7 + 0.5 * fractal(rng, height - top, width, 5)[..., None])
-    picture = Image.fromarray((image.clip(0, 1) * 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
+        colour = random_colour(rng, 0.1, 0.9)
+        image[top:] = _ramp(0.7 * colour, 1.2 * colour)[clouds(rng, height - top, width, 5)]
+    picture = Image.fromarray(image)
+    _draw_shapes(rng, ImageDraw.Draw(picture), width, height)
+    sigma = pick(rng, (0.0, 0.5, 1.2, 2.4))
+    return blurred(np.asarray(picture), sigma).astype(np.float32) / np.float32(255)
+
+
+def _draw_shapes(rng: Rng, draw: ImageDraw.ImageDraw, width: int, height: int) -> None:
     for _ in range(int(rng.integers(0, 14))):
-        fill = _bytes(random_colour(rng, 0.05, 1))
+        r, g, b = _bytes(random_colour(rng, 0.05, 1)).tolist()
+        fill = (r, g, b)
         x, y = rng.uniform(-0.2, 1) * width, rng.uniform(-0.2, 1) * height
         w, h = rng.uniform(0.03, 0.5) * width, rng.uniform(0.03, 0.6) * height
         shape = int(rng.integers(5))
@@ -55,10 +73,6 @@ def background(rng: Rng, height: int, width: int) -> np.ndarray:
             draw.polygon(corners, fill=fill)
         else:  # looks like a limb
             draw.rounded_rectangle([x, y, x + 0.15 * width, y + h], radius=10, fill=fill)
-    blur = pick(rng, (0.0, 0.5, 1.2, 2.4))
-    if blur:
-        picture = picture.filter(ImageFilter.GaussianBlur(blur))
-    return np.asarray(picture, np.float32) / 255
 
 
 def occluder(rng: Rng, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,5 +82,6 @@ def occluder(rng: Rng, height: int, width: int) -> tuple[np.ndarray, np.ndarray]
     mask = Image.new("L", (width * 2, height * 2))
     draw = ImageDraw.Draw(mask)
     (draw.rectangle if rng.random() < 0.6 else draw.ellipse)([x, y, x + w, y + h], fill=255)
-    colour = random_colour(rng, 0.1, 1).astype(np.float32)
-    return np.asarray(mask) > 0, colour * (0.6 + 0.5 * fractal(rng, height, width, 4)[..., None])
+    colour = random_colour(rng, 0.1, 1)
+    picture = _ramp(0.6 * colour, 1.1 * colour)[clouds(rng, height, width, 4)]
+    return np.asarray(mask) > 0, picture.astype(np.float32) / np.float32(255)

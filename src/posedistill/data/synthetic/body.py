@@ -79,10 +79,11 @@ class Body:
         self.skin_weight = weight / weight.sum(axis=1, keepdims=True)
         self.dominant = self.skin_bone[np.arange(self.count), weight.argmax(axis=1)]
 
-        regressor = np.zeros((133, self.count))
-        regressor[a["kp_row"], index[a["kp_col"].astype(np.int64)]] = a["kp_w"]
-        self.keypoint_vertices = np.flatnonzero(regressor.any(axis=0))
-        self.keypoint_weights = regressor[:, self.keypoint_vertices]
+        # regressor of the keypoints, row after row: keypoint k = Σ weight · vertex over its entries
+        order = np.argsort(a["kp_row"], kind="stable")
+        self.keypoint_vertices = index[a["kp_col"].astype(np.int64)][order]
+        self.keypoint_weights = a["kp_w"][order].astype(np.float64)[:, None]
+        self.keypoint_starts = np.searchsorted(a["kp_row"][order], np.arange(133))
         self.keypoint_names = [str(x) for x in a["kp_names"]]
 
         self.part_names = [str(x) for x in a["part_names"]]
@@ -115,8 +116,10 @@ class Body:
         """The rest mesh of a phenotype and a facial expression (action → strength in [0, 1])."""
         c = self.shape_coefficients(phenotype)
         v = self.template.ravel().copy()
+        part = np.empty_like(v)
         for k, basis in zip(c.astype(np.float32), self.basis):  # one after the other: no machine adds differently
-            v += k * basis
+            np.multiply(basis, k, out=part)
+            v += part
         v = v.reshape(-1, 3)
         for name, strength in (expression or {}).items():
             offset = np.float32(strength) * self.expression_basis[self.expression_names.index(name)]
@@ -147,4 +150,5 @@ class Body:
 
     def keypoints(self, posed: np.ndarray) -> np.ndarray:
         """The 133 keypoints [133, 3] of posed vertices [V, 3], COCO-WholeBody order."""
-        return (self.keypoint_weights @ posed[self.keypoint_vertices]).round(6)
+        parts = self.keypoint_weights * posed[self.keypoint_vertices]
+        return np.add.reduceat(parts, self.keypoint_starts, axis=0).round(6)

@@ -47,7 +47,7 @@ class Dressed:
     def add_surface(
         self, material: int, colour: np.ndarray, second: np.ndarray, pattern: Pattern, gloss: float, plain: bool
     ) -> int:
-        """Row = material, colour, second colour, pattern, gloss, person (filled in later), one sample a pixel will do."""
+        """Row = material, two colours, pattern, gloss, person (filled in later), whether one sample a pixel will do."""
         self.table.append([material, *colour, *second, *pattern, gloss, 0, float(plain)])
         return len(self.table) - 1
 
@@ -111,6 +111,7 @@ class Tailor:
 
     def _add_skin(self, rng: Rng, out: Dressed, tone: np.ndarray, covers: list[np.ndarray]) -> None:
         f = self.body.faces
+        hidden = np.stack(covers).max(axis=0) > HIDDEN
         lips = tone * np.array([rng.uniform(0.8, 1.0), rng.uniform(0.5, 0.75), rng.uniform(0.5, 0.8)])
         for name, material, colour, plain in (
             ("skin", SKIN, tone, True),
@@ -119,11 +120,8 @@ class Tailor:
             ("mouth", MOUTH, tone * [0.45, 0.2, 0.2], False),
         ):
             faces = self.skin_faces[name]
-            if name in ("skin", "fine"):
-                hidden = np.zeros(len(faces), bool)
-                for cover in covers:
-                    hidden |= (cover[faces] > HIDDEN).all(axis=1)
-                faces = faces[~hidden]
+            if material == SKIN:
+                faces = faces[~hidden[faces].all(axis=1)]
             out.add_faces(faces, out.add_surface(material, colour, colour, PLAIN, 0.12, plain), True)
         white, ivory, red = np.array([0.88, 0.87, 0.85]), np.array([0.85, 0.83, 0.76]), tone * [0.8, 0.4, 0.4]
         out.add_faces(
@@ -160,8 +158,9 @@ class Tailor:
         if style == "bald":
             return
         w = self.wardrobe
-        canon = w.canon.astype(np.float64)
-        waves = np.sin((canon @ rng.normal(0, 90, (3, 3))).round(6)).round(6).sum(axis=1) / 3
+        canon = w.canon[w.scalp_vertices].astype(np.float64)
+        waves = np.zeros(self.body.count)
+        waves[w.scalp_vertices] = np.sin((canon @ rng.normal(0, 90, (3, 3))).round(6)).round(6).sum(axis=1) / 3
         line = w.scalp - rng.uniform(-0.006, 0.014) + 0.007 * waves
         low, high = {
             "shaved": (0.0015, 0.003),
@@ -178,7 +177,7 @@ class Tailor:
         self._layer(out, w.scalp_faces, posed, normals, thickness, line.astype(np.float32), surface)
         if style == "long":
             front, end = rng.uniform(-0.075, -0.02), rng.uniform(0.55, 1.15)
-            cut = np.minimum(canon[:, 1] - front, (w.trunk - end) * 0.5).astype(np.float32)
+            cut = np.minimum(w.canon[:, 1] - front, (w.trunk - end) * 0.5).astype(np.float32)
             self._layer(out, self.body.faces["hair"], posed, normals, 0.0, cut, surface)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from posedistill.data.synthetic.annotate import annotate
@@ -94,8 +95,8 @@ def render_image(
         _studios[key] = Studio(asset_dir)
     scene = _studios[key].draw(np.random.default_rng([seed, index]), options)
     buffer = io.BytesIO()
-    scene.image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-    width, height = scene.image.size
+    Image.fromarray(scene.image).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    height, width = scene.image.shape[:2]
     return (
         buffer.getvalue(),
         {"id": index, "file_name": _name(index), "width": width, "height": height},

@@ -70,15 +70,20 @@ def rasterize(xy, iz, faces, cut, one_sided, triangle, zbuf):
         x1 = min(int(np.floor(max(ax, bx, cx) - 0.5)), width - 1)
         y0 = max(int(np.ceil(min(ay, by, cy) - 0.5)), 0)
         y1 = min(int(np.floor(max(ay, by, cy) - 0.5)), height - 1)
+        # barycentric weights are planes over the picture: w = u·x + v·y + o
         inverse = 1.0 / area
+        ua, va, oa = (by - cy) * inverse, (cx - bx) * inverse, (bx * cy - by * cx) * inverse
+        ub, vb, ob = (cy - ay) * inverse, (ax - cx) * inverse, (cx * ay - cy * ax) * inverse
         for y in range(y0, y1 + 1):
             py = y + 0.5
+            ra = va * py + oa
+            rb = vb * py + ob
             for x in range(x0, x1 + 1):
                 px = x + 0.5
-                wa = ((bx - px) * (cy - py) - (by - py) * (cx - px)) * inverse
+                wa = ua * px + ra
                 if wa < 0:
                     continue
-                wb = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) * inverse
+                wb = ub * px + rb
                 if wb < 0:
                     continue
                 wc = 1.0 - wa - wb

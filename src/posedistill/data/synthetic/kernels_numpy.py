@@ -58,7 +58,7 @@ def rasterize(
         )
         x, y = low[which, 0] + k % size[which, 0], low[which, 1] + k // size[which, 0]
         f = face[which]
-        wa, wb, wc = _corners(f, x + 0.5, y + 0.5, xy, faces)
+        wa, wb, wc = _planes(f, x + 0.5, y + 0.5, xy, faces)
         za, zb, zc = iz[faces[f]].T
         ca, cb, cc = cut[faces[f]].T
         kept = (wa >= 0) & (wb >= 0) & (wc >= 0) & (wa * za * ca + wb * zb * cb + wc * zc * cc >= 0)
@@ -73,10 +73,19 @@ def rasterize(
     zbuf.ravel()[won] = (best[won] >> 32).astype(np.int32).view(np.float32)
 
 
+def _planes(f: np.ndarray, px: np.ndarray, py: np.ndarray, xy: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Barycentric weights as the rasteriser's loop computes them."""
+    (ax, ay), (bx, by), (cx, cy) = (xy[faces[f, k]].T for k in range(3))
+    inverse = 1.0 / ((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
+    wa = (by - cy) * inverse * px + ((cx - bx) * inverse * py + (bx * cy - by * cx) * inverse)
+    wb = (cy - ay) * inverse * px + ((ax - cx) * inverse * py + (cx * ay - cy * ax) * inverse)
+    return wa, wb, 1.0 - wa - wb
+
+
 def _corners(
     f: np.ndarray, px: np.ndarray, py: np.ndarray, xy: np.ndarray, faces: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Barycentric weights of the points (px, py) in the image triangles f."""
+    """Barycentric weights as the shading loop computes them."""
     (ax, ay), (bx, by), (cx, cy) = (xy[faces[f, k]].T for k in range(3))
     inverse = 1.0 / ((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
     wa = ((bx - px) * (cy - py) - (by - py) * (cx - px)) * inverse

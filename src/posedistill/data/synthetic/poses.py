@@ -166,7 +166,7 @@ class Penetration:
             depth.append(0.2 * width - _distance(arms, hip, knee))
             depth.append(0.14 * width - _distance(arms, knee, ankle))
         for one, other in (("L", "R"), ("R", "L")):  # shins and feet against the other leg
-            hip, knee, ankle, toe = legs[other]
+            hip, knee, ankle = legs[other][:3]
             points = np.stack([(legs[one][1] + legs[one][2]) / 2, legs[one][2], legs[one][3], legs[one][1]])
             depth.append(0.25 * width - _distance(points, knee, ankle))
             depth.append(0.28 * width - _distance(points[:3], hip, knee))

@@ -44,3 +44,9 @@ def rotations(axes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
 def rotation(axis: Sequence[float] | np.ndarray, degrees: float) -> np.ndarray:
     """One rotation matrix [3, 3]."""
     return rotations(np.asarray(axis, float), np.asarray(degrees, float))
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of two 3-vectors (`np.cross` takes ten times longer)."""
+    (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])

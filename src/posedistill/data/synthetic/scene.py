@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from posedistill.data.synthetic import kernels
-from posedistill.data.synthetic.background import background, occluder
+from posedistill.data.synthetic.background import background, blurred, occluder
 from posedistill.data.synthetic.body import Body
 from posedistill.data.synthetic.camera import Camera, frame_subject
 from posedistill.data.synthetic.dress import Dressed, Tailor
@@ -33,7 +32,7 @@ CLOSE_MODES = {"stand": 0.18, "gesture": 0.42, "arms_up": 0.10, "hands_face": 0.
 class SceneOptions:
     """What is drawn; the mappings hold relative weights."""
 
-    sizes: tuple[tuple[int, int], ...] = ((320, 240), (240, 320), (288, 288), (256, 320), (320, 256))  # width, height
+    sizes: tuple[tuple[int, int], ...] = ((216, 288), (232, 288), (256, 256), (288, 232), (288, 216))  # width, height
     frames: Mapping[str, float] = field(
         default_factory=lambda: {"full": 0.32, "knee": 0.18, "upper": 0.34, "close": 0.16}
     )
@@ -53,7 +52,7 @@ class RenderedPerson:
 
 @dataclass(frozen=True)
 class Scene:
-    image: Image.Image
+    image: np.ndarray  # uint8 [H, W, 3], RGB
     frame: str
     persons: list[RenderedPerson]
 
@@ -80,6 +79,8 @@ class Studio:
         """Draw one scene; every random number comes from `rng`."""
         width, height = pick(rng, options.sizes)
         frame = pick(rng, list(options.frames), list(options.frames.values()))
+        if width > height and frame in ("full", "knee") and rng.random() < 0.7:
+            width, height = height, width  # a standing person is mostly photographed upright
         count = pick(rng, list(options.persons), list(options.persons.values()))
         people = self._place_people(rng, options, frame, count)
         camera = frame_subject(rng, _subject(rng, people[0], frame), width, height)
@@ -145,23 +146,23 @@ class Studio:
             (mesh.table, mesh.garments, mesh.brows, mesh.irises, self.wardrobe.brow_line, self.wardrobe.eye_centre),
             _light(rng, camera),
         )
-        owner = np.where(triangle >= 0, mesh.table[mesh.surface[triangle], 11], -1).astype(np.int8)
         persons = []
         for k, person in enumerate(people):
-            rows, columns = np.flatnonzero((owner == k).any(axis=1)), np.flatnonzero((owner == k).any(axis=0))
+            mine = (triangle >= mesh.first_face[k]) & (triangle < mesh.first_face[k + 1])
+            rows, columns = np.flatnonzero(mine.any(axis=1)), np.flatnonzero(mine.any(axis=0))
             box = (0.0, 0.0, 0.0, 0.0)
             if len(rows):
                 x, y = columns[0] / 2, rows[0] / 2
                 box = (x, y, (columns[-1] + 1) / 2 - x, (rows[-1] + 1) / 2 - y)
             keypoints = _label(person, camera, depth, width, height)
-            area = float((owner == k).sum()) / 4
+            area = np.count_nonzero(mine) / 4
             persons.append(RenderedPerson(keypoints, area, box, person.mode, person.depth))
         return Scene(_develop(rng, shaded), frame, persons)
 
 
 @dataclass(frozen=True)
 class _Mesh:
-    """All people of a picture as one mesh; `first` [P + 1] are the persons' vertex ranges."""
+    """All people of a picture as one mesh; `first`, `first_face` [P + 1] bound each person's vertices and faces."""
 
     vertices: np.ndarray
     canon: np.ndarray
@@ -176,11 +177,12 @@ class _Mesh:
     brows: np.ndarray
     irises: np.ndarray
     first: list[int]
+    first_face: list[int]
 
 
 def _join(people: list[Dressed]) -> _Mesh:
     faces, surfaces, tables, garments = [], [], [], []
-    first, rows = [0], 0
+    first, first_face, rows = [0], [0], 0
     for k, p in enumerate(people):
         table = np.array(p.table)
         table[:, 11] = k
@@ -189,6 +191,7 @@ def _join(people: list[Dressed]) -> _Mesh:
         surfaces.append(np.concatenate(p.surface) + np.int32(rows))
         garments.append(np.array(p.garments) + rows)
         first.append(first[-1] + p.count)
+        first_face.append(first_face[-1] + len(faces[-1]))
         rows += len(table)
 
     def gather(name: str) -> np.ndarray:
@@ -208,6 +211,7 @@ def _join(people: list[Dressed]) -> _Mesh:
         np.stack([p.brow for p in people]),
         np.stack([p.iris for p in people]),
         first,
+        first_face,
     )
 
 
@@ -260,12 +264,10 @@ def _label(person: _Placed, camera: Camera, depth: np.ndarray, width: int, heigh
     return np.column_stack([np.where(inside[:, None], xy, 0), v])
 
 
-def _develop(rng: Rng, shaded: np.ndarray) -> Image.Image:
-    """Contrast, exposure, sensor noise and a little blur: linear colours [H, W, 3] to a photograph's bytes."""
+def _develop(rng: Rng, shaded: np.ndarray) -> np.ndarray:
+    """Contrast, exposure, sensor noise and a little blur: linear colours [H, W, 3] to a photograph's bytes, uint8."""
     curve = (np.linspace(0, 1, 1024) ** rng.uniform(0.75, 1.15) * rng.uniform(0.8, 1.15)).round(6).astype(np.float32)
     out = curve[(shaded.clip(0, 1) * 1023 + 0.5).astype(np.int16)]
     strength = np.float32(rng.uniform(0, 0.018))
     out += rng.standard_normal((*out.shape[:2], 1), np.float32) * strength
-    picture = Image.fromarray((out.clip(0, 1) * 255 + 0.5).astype(np.uint8))
-    blur = pick(rng, (0.0, 0.0, 0.4, 0.8))
-    return picture.filter(ImageFilter.GaussianBlur(blur)) if blur else picture
+    return blurred((out.clip(0, 1) * 255 + 0.5).astype(np.uint8), pick(rng, (0.0, 0.0, 0.5, 0.9)))

@@ -78,6 +78,7 @@ class Wardrobe:
         self.mouth_faces = part["mouth_cavity"]
         self.fine_faces = head | part["hand.L"] | part["hand.R"]  # deserve full supersampling
         self.scalp_faces = faces[head & ~body.face_is_ear & ~body.face_is_lip]
+        self.scalp_vertices = np.unique(self.scalp_faces)
         inner = np.zeros(body.count, bool)
         inner[faces[body.face_is_ear]] = True
         inner[faces[~head]] = True
