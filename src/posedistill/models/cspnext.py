@@ -1,6 +1,7 @@
 """CSPNeXt, the backbone of RTMPose (RTMDet, arXiv 2212.07784), with mmpose's state-dict keys.
 
-Input: images [B, 3, H, W], normalised. Output: the last feature map [B, C, H/s, W/s], s = `Size.stride` (32 as published).
+Input: images [B, 3, H, W], normalised. Output: the last feature map [B, C, H/s, W/s] with s = `Size.stride`, 32 as
+published.
 """
 
 import torch
@@ -91,7 +92,7 @@ class SPPBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        # 5 after 5 sees 9 cells and 5 after that 13: the same maxima as three pools of the input, at a third of the work.
+        # 5 after 5 sees 9 cells and 5 after that 13: the maxima of three pools of the input, at a third of the work.
         pool5 = nn.functional.max_pool2d(x, 5, 1, 2)
         pool9 = nn.functional.max_pool2d(pool5, 5, 1, 2)
         pool13 = nn.functional.max_pool2d(pool9, 5, 1, 2)

@@ -1,4 +1,4 @@
-"""The RTMPose head: feature map → one token a keypoint → gated attention → SimCC logits (arXiv 2303.07399, section 3)."""
+"""The RTMPose head: feature map → a token a keypoint → gated attention → SimCC logits (arXiv 2303.07399, section 3)."""
 
 import math
 
@@ -72,12 +72,14 @@ class RTMCCHead(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Published initialisation: normal, std 0.001 for the convolution and 0.01 for the linear layers of the head."""
-        nn.init.normal_(self.final_layer.weight, std=0.001)
-        if self.final_layer.bias is not None:
-            nn.init.zeros_(self.final_layer.bias)
-        for layer in (self.mlp[1], self.cls_x, self.cls_y):
-            nn.init.normal_(layer.weight, std=0.01)
+        """Published initialisation: normal, std 0.001 for the convolution and 0.01 for all linear layers."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.001)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.final_layer(features).flatten(2)  # [B, K, h·w]

@@ -1,0 +1,101 @@
+"""The losses of two-stage pose distillation (DWPose, arXiv 2307.15880), as pure functions of tensors.
+
+Symbols, as in the paper: N persons, K = 133 keypoints, L bins of an axis; S the student's distribution over the bins,
+T the teacher's, V the label's; W the weight of a keypoint, 0 where it is unlabelled; F a feature map [N, C, H, W].
+
+    L_ori   = −(1/N) Σ_n (1/K) Σ_k W_nk (1/L) Σ_i V_i log S_i       learn from the labels      `label_loss`
+    L_logit = −(1/N) Σ_n (1/K) Σ_k          Σ_i T_i log S_i       learn from the teacher     `logit_loss`
+    L_fea   =  (1/N) Σ_n Σ_chw (F_teacher − f(F_student))²        look like the teacher      `feature_loss`
+    r(t)    =  1 − (t − 1)/t_max                                  and let go of it in time   `decay`
+
+    stage 1:  L = L_ori + r(t)·α·L_fea + r(t)·β·L_logit           α = 7e-5, β = 0.1
+    stage 2:  L = γ·L_logit                                       γ = 1
+
+The sums stand as the published code computes them; where that departs from the paper, the function says so. The stages
+themselves are put together in `posedistill.training.objectives`.
+
+Every SimCC loss adds up over two axes. A pair (x [N, K, Wx], y [N, K, Wy]) holds both: logits of a model, or the
+Gaussian labels of `posedistill.models.simcc.encode`.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Pair = tuple[Tensor, Tensor]
+
+# Logits are multiplied by this before every softmax (RTMPose, arXiv 2303.07399, section 3.3.2: temperature τ = 0.1).
+# The Gaussian labels too, so V is not the Gaussian itself but softmax(10·Gaussian).
+INVERSE_TEMPERATURE = 10.0
+
+
+def _divergence(student: Tensor, target: Tensor) -> Tensor:
+    """Σ_i T_i (log T_i − log S_i) over the bins: logits or labels [N, K, L] → [N, K].
+
+    The Kullback-Leibler divergence differs from the cross-entropy of the formulas above by Σ_i T_i log T_i. That does
+    not depend on the student, so the gradients are the same, and a perfect student has the loss 0.
+    """
+    log_s = torch.log_softmax(student * INVERSE_TEMPERATURE, dim=-1)
+    log_t = torch.log_softmax(target * INVERSE_TEMPERATURE, dim=-1)
+    return (log_t.exp() * (log_t - log_s)).sum(-1)
+
+
+def label_loss(pred: Pair, target: Pair, weight: Tensor) -> Tensor:
+    """L_ori: how far the predicted distributions are from the labelled positions.
+
+    Args:
+        pred: logits (x [N, K, Wx], y [N, K, Wy]).
+        target: Gaussian labels of the same shapes, peak 1 (`simcc.encode`).
+        weight: [N, K], 1 where a keypoint is labelled, else 0.
+
+    Returns:
+        A 0-d tensor: mean over the bins, weighted mean over K (all K, labelled or not), x plus y, mean over the batch.
+
+    The published code (RTMPose's KLDiscretLoss) sums over the batch instead: its value is this one times N. That makes
+    L_ori, and nothing else, grow with the batch of a GPU, and so shifts the balance of the two teachings. Here the
+    caller multiplies by `loss.reference_batch` (64 at 256×192, as published), whatever the batch really is.
+    """
+    x, y = (_divergence(p, t) / p.shape[-1] for p, t in zip(pred, target))  # [N, K] each
+    return ((x + y) * weight).mean()
+
+
+def logit_loss(student: Pair, teacher: Pair, weight: Tensor | None = None) -> Tensor:
+    """L_logit: how far the student's distributions are from the teacher's.
+
+    Args:
+        student: logits (x [N, K, Wx], y [N, K, Wy]).
+        teacher: logits of the same shapes; no gradient flows into them.
+        weight: None as in the paper and the published code: the teacher also teaches the keypoints that nobody
+            labelled. [N, K] counts some only (the ablation `loss.logit_on: labelled`).
+
+    Returns:
+        A 0-d tensor: sum (not mean) over the bins, mean over K, x plus y, mean over the batch.
+    """
+    x, y = (_divergence(s, t.detach()) for s, t in zip(student, teacher))  # [N, K] each
+    return (x + y if weight is None else (x + y) * weight).mean()
+
+
+def feature_loss(student: Tensor, teacher: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
+    """L_fea: squared distance of the feature maps.
+
+    Args:
+        student: [N, C, H, W], after the 1×1 convolution f where its channels differ from the teacher's.
+        teacher: [N, C, H, W]; no gradient flows into it.
+        reduction: "sum" over C·H·W as in the published code, where α = 7e-5. "mean" is the paper's 1/(C·H·W), for which
+            it gives α = 5e-5; at C·H·W = 1024·8·6 that is about 69,000 times less than the code's, too little to do
+            anything. The author's advice is to follow the code (issue 23 of the DWPose repository).
+
+    Returns:
+        A 0-d tensor, mean over the batch.
+    """
+    error = (teacher.detach() - student).square().sum() / len(student)
+    return error if reduction == "sum" else error / student[0].numel()
+
+
+def decay(epoch: float, epochs: int) -> float:
+    """r(t): the weight of both distillation terms, 1 in the first epoch (`epoch` 0) and 1/epochs in the last.
+
+    The paper counts t from 1 and writes 1 − (t − 1)/t_max; `epoch` counts from 0.
+    """
+    return 1.0 - epoch / epochs

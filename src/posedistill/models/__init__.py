@@ -1,0 +1,1 @@
+"""CSPNeXt, the RTMPose head, the SimCC codec and checkpoints."""
