@@ -1,0 +1,61 @@
+"""Files that are either whole or absent, and their checksums."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from posedistill.errors import UserError
+
+# What the user's machine refuses; anything else is a programming error and stays an OSError.
+_REFUSALS = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+    errno.EROFS: "read-only file system",
+}
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, which takes its place when the block ends well.
+
+    Missing parent folders are made. If the block fails, `path` stays as it was and the temporary file is removed. A
+    full disk or an unwritable folder becomes a UserError naming `path`. The temporary name keeps the suffix, since
+    some writers choose the format by it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        if error.errno in _REFUSALS:
+            raise UserError(f"cannot write {path}: {_REFUSALS[error.errno]}") from error
+        raise
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Write `content` (text as UTF-8) to `path`: afterwards the file is whole, or as it was before."""
+    data = content.encode() if isinstance(content, str) else content
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
