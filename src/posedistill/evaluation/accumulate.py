@@ -16,7 +16,7 @@ _AT_50, _AT_75 = 0, 5  # of matching.THRESHOLDS
 
 @dataclass(frozen=True)
 class Curves:
-    """A = 3 area ranges, T = 10 OKS thresholds, R = 101 recalls; −1 in ranges without persons."""
+    """A area ranges, T = 10 OKS thresholds, R = 101 recalls; −1 in ranges without persons."""
 
     precision: np.ndarray  # [A, T, R] interpolated: the best precision at this recall or a higher one
     recall: np.ndarray  # [A, T] the highest reached

@@ -7,6 +7,7 @@ fits; a crowd may be taken again and again. The later one wins a tie. Here only 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ MAX_PREDICTIONS = 20  # of an image
 
 @dataclass(frozen=True)
 class PartMatches:
-    """One part: N predictions sorted by falling score (ties in the order of image and file); A = 3, T = 10."""
+    """One part: N predictions sorted by falling score (ties in the order of image and file); A ranges, T = 10."""
 
     image: np.ndarray  # [N] position in image_ids
     score: np.ndarray  # [N]
@@ -69,8 +70,10 @@ class _Groups:
         return result
 
 
-def match_parts(truth: GroundTruth, predictions: Predictions) -> dict[str, PartMatches]:
-    """Match the predictions to the persons, for each of ALL_PARTS."""
+def match_parts(
+    truth: GroundTruth, predictions: Predictions, ranges: Sequence[tuple[float, float]] = AREA_RANGES
+) -> dict[str, PartMatches]:
+    """Match the predictions to the persons, for each of ALL_PARTS and A `ranges` of the area (both ends belong)."""
     groups = _Groups.of(truth)
     chosen = [_chosen(predictions, part) for part in range(len(ALL_PARTS))]
     used = np.unique(np.concatenate(chosen))
@@ -79,12 +82,12 @@ def match_parts(truth: GroundTruth, predictions: Predictions) -> dict[str, PartM
     start = np.zeros(len(predictions.image), dtype=np.int64)
     start[used] = starts
     bare = part_sums((truth.keypoints[:, :, 2] > 0).astype(np.float64)) == 0
-    inside = np.stack([_inside(truth.area, limits) for limits in AREA_RANGES])
+    inside = np.stack([_inside(truth.area, limits) for limits in ranges])
     result = {}
     for i, part in enumerate(ALL_PARTS):
         counts = inside & ~truth.crowd & ~bare[:, i]  # [A, G]
         found, counted = _match(truth, groups, predictions.image[chosen[i]], start[chosen[i]], oks[:, i], counts)
-        outside = np.stack([~_inside(predictions.area[chosen[i]], limits) for limits in AREA_RANGES])[:, None]
+        outside = np.stack([~_inside(predictions.area[chosen[i]], limits) for limits in ranges])[:, None]
         order = np.argsort(-predictions.score[chosen[i], i], kind="stable")
         result[part] = PartMatches(
             image=predictions.image[chosen[i]][order],
@@ -127,7 +130,7 @@ def _match(
     is a person that counts.
     """
     rank = _rank(image)
-    found = np.zeros((len(image), len(AREA_RANGES), len(THRESHOLDS)), dtype=bool)
+    found = np.zeros((len(image), len(counts), len(THRESHOLDS)), dtype=bool)
     counted = np.ones_like(found)
     least = np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
     for images, person, real in groups.tables():
@@ -135,7 +138,7 @@ def _match(
         column = np.arange(width)
         counts_here = counts[:, person].transpose(1, 0, 2)[:, :, None]  # [M, A, 1, W]
         crowd = truth.crowd[person][:, None, None]  # [M, 1, 1, W]
-        free = np.repeat(np.repeat(real[:, None, None], len(AREA_RANGES), axis=1), len(THRESHOLDS), axis=2)
+        free = np.repeat(np.repeat(real[:, None, None], len(counts), axis=1), len(THRESHOLDS), axis=2)
         # COCOeval writes down the id of the match and reads 0 as "none": the person with id 0 is never found
         nameless = truth.annotation_id[person] == 0  # [M, W]
         slot = np.full(len(truth.image_ids), -1)
