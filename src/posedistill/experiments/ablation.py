@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-from posedistill.experiments.workspaces import Workspace
+from posedistill.experiments.workspaces import Experiment, Workspace
 
 SEEDS = (0, 1, 2)
 
@@ -21,6 +21,19 @@ VARIANTS: dict[str, tuple[str, Mapping[str, Any], str]] = {
     "labelled": ("stage 1, logits on labelled keypoints", {"loss.logit_on": "labelled"}, "stage1"),
     "baseline-stage2": ("labels only, then stage 2", {"stage2.init": "baseline"}, "stage2"),
     "stage2": ("both stages", {}, "stage2"),
+}
+
+# What is compared: title → (variant, minus variant).
+PAIRS = {
+    "features − baseline": ("feature", "baseline"),
+    "logits − baseline": ("logit", "baseline"),
+    "both − baseline": ("both", "baseline"),
+    "both − features": ("both", "feature"),
+    "both − logits": ("both", "logit"),
+    "without decay − with": ("no-decay", "both"),
+    "labelled only − all logits": ("labelled", "both"),
+    "stage 2 on the baseline − baseline": ("baseline-stage2", "baseline"),
+    "both stages − stage 1": ("stage2", "both"),
 }
 
 ALPHAS = (2e-5, 7e-5, 2e-4)
@@ -49,16 +62,32 @@ def workspaces(seeds: tuple[int, ...] = SEEDS) -> list[Workspace]:
     return found
 
 
-def sweep_workspaces(
-    alphas: tuple[float, ...] = ALPHAS, betas: tuple[float, ...] = BETAS, seeds: tuple[int, ...] = (0,)
-) -> list[Workspace]:
-    """Stage 1 for each pair of alpha and beta."""
-    return [
+def place(variant: str, seed: int) -> tuple[str, str]:
+    """(workspace, name of the model in it) of a variant."""
+    return f"{variant}-seed{seed}", VARIANTS[variant][2]
+
+
+def experiment(seeds: tuple[int, ...] = SEEDS) -> Experiment:
+    """What `make ablation` runs."""
+    return Experiment("ablation", workspaces(seeds), tuple(VARIANTS), PAIRS, place, seeds)
+
+
+def sweep(
+    seeds: tuple[int, ...] = (0,), alphas: tuple[float, ...] = ALPHAS, betas: tuple[float, ...] = BETAS
+) -> Experiment:
+    """What `make sweep` runs: stage 1 for each pair of alpha and beta."""
+    grid = {f"alpha{alpha:g}-beta{beta:g}": (alpha, beta) for alpha, beta in product(alphas, betas)}
+    trainings = [
         Workspace(
-            f"alpha{alpha:g}-beta{beta:g}-seed{seed}",
+            f"{name}-seed{seed}",
             {"loss.alpha": alpha, "loss.beta": beta, **seed_changes(seed)},
             ("stage1",),
             {"teacher": ""},
         )
-        for seed, alpha, beta in product(seeds, alphas, betas)
+        for seed, (name, (alpha, beta)) in product(seeds, grid.items())
     ]
+    return Experiment("sweep", trainings, tuple(grid), {}, _sweep_place, seeds, {"grid": grid})
+
+
+def _sweep_place(name: str, seed: int) -> tuple[str, str]:
+    return f"{name}-seed{seed}", "stage1"

@@ -20,7 +20,8 @@ def run_all(workspaces: Sequence[Workspace], start: Callable[[Workspace], None],
 
     The first failure stops what has not begun, waits for what runs, and is raised.
     """
-    waiting, finished = list(workspaces), set()
+    waiting = list(workspaces)
+    finished: set[str] = set()
     running: dict[Future, Workspace] = {}
     failure: BaseException | None = None
     total = sum(len(workspace.stages) for workspace in workspaces)

@@ -7,12 +7,21 @@ that trains as long as stage 1 takes on the clock: the equal-epoch baseline save
 from collections.abc import Mapping
 from typing import Any
 
-from posedistill.experiments.workspaces import Workspace
+from posedistill.experiments.workspaces import Experiment, Workspace
 
 SEEDS = (0, 1, 2)
 
 # Time of a stage-1 step over that of a baseline step, one thread, default sizes: benchmarks/train-*.csv.
 STAGE1_COST = 1.45
+
+MODELS = ("teacher", "baseline", "baseline_long", "stage1", "stage2")
+# What is compared: title → (model, minus model).
+PAIRS = {
+    "teacher − baseline": ("teacher", "baseline"),
+    "stage 1 − baseline": ("stage1", "baseline"),
+    "stage 1 − longer baseline": ("stage1", "baseline_long"),
+    "stage 2 − stage 1": ("stage2", "stage1"),
+}
 
 
 def long_epochs(settings: Mapping[str, Any], cost: float = STAGE1_COST) -> int:
@@ -39,3 +48,9 @@ def workspaces(
 def place(model: str, seed: int) -> tuple[str, str]:
     """(workspace, name there) of a model: baseline_long is the baseline of its own workspace."""
     return (f"seed{seed}-long", "baseline") if model == "baseline_long" else (f"seed{seed}", model)
+
+
+def experiment(settings: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS) -> Experiment:
+    """What `make seeds` runs."""
+    longer = {"epochs": long_epochs(settings), "of": settings["student"]["epochs"], "cost": STAGE1_COST}
+    return Experiment("seeds", workspaces(settings, seeds), MODELS, PAIRS, place, seeds, {"long": longer})

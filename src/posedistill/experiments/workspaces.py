@@ -7,8 +7,7 @@ pipeline's are not trained again.
 """
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,20 @@ class Workspace:
     def needs(self) -> set[str]:
         """Workspaces that must be finished before."""
         return {name for name in self.models.values() if name}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Trainings and what is compared: `pairs` maps a title to (model, minus model); `place(model, seed)` says in which
+    workspace a model of a training seed lies and what it is called there; `notes` go into the results."""
+
+    name: str
+    workspaces: Sequence[Workspace]
+    models: Sequence[str]
+    pairs: Mapping[str, tuple[str, str]]
+    place: Callable[[str, int], tuple[str, str]]
+    seeds: Sequence[int]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +85,7 @@ def prepare_workspace(root: Path, base: Path, workspace: Workspace, settings: Ma
 
 
 def _link(link: Path, target: Path) -> None:
-    if link.is_symlink() and Path(os.readlink(link)) == target:
+    if link.is_symlink() and link.readlink() == target:
         return
     link.unlink(missing_ok=True)
     link.symlink_to(target)
@@ -81,9 +94,3 @@ def _link(link: Path, target: Path) -> None:
 def _write_if_changed(path: Path, content: str) -> None:
     if not path.is_file() or path.read_text() != content:
         write_atomic(path, content)
-
-
-def metrics_of(base: Path, workspace: str, model: str) -> dict[str, Any]:
-    """What the evaluation of a model in a workspace wrote."""
-    path = base / workspace / "reports" / "metrics" / f"{model}.json"
-    return json.loads(path.read_text())

@@ -1,0 +1,76 @@
+"""Run an experiment: python -m posedistill.experiments seeds | ablation | sweep
+
+Finished trainings are kept, so that an interrupted run goes on where it was.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from posedistill import project
+from posedistill.errors import UserError
+from posedistill.experiments import ablation, results, schedule, seeds
+from posedistill.experiments.workspaces import Workspace, prepare_workspace
+from posedistill.params import read_settings
+
+METRICS = Path("reports/metrics")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m posedistill.experiments", description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", choices=("seeds", "ablation", "sweep"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="training seeds (seeds, ablation: 0 1 2)")
+    parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each (2)")
+    options = parser.parse_args(argv)
+    try:
+        run(options.experiment, options.seeds, options.processes)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(experiment: str, chosen: Sequence[int] | None, processes: int) -> Path:
+    """Train and evaluate all that the experiment needs, and write reports/metrics/<experiment>.json."""
+    root = project.enter()
+    settings = read_settings("params.yaml")
+    numbers = tuple(chosen) if chosen else ((0,) if experiment == "sweep" else seeds.SEEDS)
+    truth = root / "prepared" / f"val-{settings['data']['val'][0]['name']}" / "gt.json"
+    if not truth.is_file():
+        raise UserError(f"{truth}: the data is not prepared yet; run `make repro` first")
+    checkpoints = _checkpoints(root)
+    base = checkpoints / experiment
+    if experiment == "seeds":
+        plan = seeds.experiment(settings, numbers)
+    elif experiment == "ablation":
+        plan = ablation.experiment(numbers)
+    else:
+        plan = ablation.sweep(numbers)
+    schedule.run_all(plan.workspaces, partial(_start, root, base, settings, checkpoints), processes, experiment)
+    evaluate = settings["evaluate"]
+    gathered = results.gather(plan, base, truth, evaluate["bootstrap"], evaluate["seed"])
+    out = root / METRICS / f"{experiment}.json"
+    results.write_results(out, gathered)
+    print(out.relative_to(root))
+    return out
+
+
+def _start(root: Path, base: Path, settings: dict, checkpoints: Path, workspace: Workspace) -> None:
+    folder = prepare_workspace(root, base, workspace, settings)
+    schedule.run_in_process(folder, workspace.stages, checkpoints)
+
+
+def _checkpoints(root: Path) -> Path:
+    from posedistill.training import checkpoints
+
+    return checkpoints.root().resolve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
