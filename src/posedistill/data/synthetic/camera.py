@@ -37,7 +37,7 @@ class Camera:
 def frame_subject(rng: Rng, subject: np.ndarray, width: int, height: int) -> Camera:
     """A slightly tilted camera whose picture the subject's points [N, 3] fill to 60–97 %, placed anywhere in it."""
     pitch, roll = float(np.clip(rng.normal(6, 11), -25, 45)), float(rng.normal(0, 4))
-    focal = max(width, height) / (2 * np.tan(np.deg2rad(rng.uniform(25, 58)) / 2))
+    focal = max(width, height) / (2 * np.tan(np.deg2rad(rng.uniform(22, 52)) / 2))
     # rows = camera axes in the world for a camera looking backwards along +y, at the person's face
     level = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
     matrix = rotation([0, 0, 1], roll) @ rotation([1, 0, 0], pitch) @ level

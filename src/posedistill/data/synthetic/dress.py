@@ -11,7 +11,7 @@ from posedistill.data.synthetic.body import Body
 from posedistill.data.synthetic.sampling import Rng, pick, random_colour
 from posedistill.data.synthetic.wardrobe import CLOTH, EYE, HAIR, LIP, MOUTH, SKIN, TEETH, Garment, Wardrobe
 
-SKIRT_MODES = ("stand", "walk", "gesture", "arms_up", "hands_face")
+SKIRT_MODES = ("stand", "gesture", "arms_up", "hands_face")
 HAIR_COLOURS = {
     (0.04, 0.03, 0.025): 0.35,
     (0.16, 0.09, 0.05): 0.25,
@@ -171,7 +171,7 @@ class Tailor:
         rise = np.clip(line / 0.06, 0.02, 1)
         lumps = 1 + (0.35 if style == "full" else 0.2) * waves
         thickness = (rng.uniform(low, high) * np.sqrt(rise) * lumps).round(6)
-        strands = (5, rng.uniform(25, 80), rng.random())
+        strands = (6, rng.uniform(40, 140), rng.random())
         second = colour * rng.uniform(0.45, 0.8)
         surface = out.add_surface(HAIR, colour, second, strands, 0.12, True)
         self._layer(out, w.scalp_faces, posed, normals, thickness, line.astype(np.float32), surface)
@@ -206,8 +206,7 @@ def _sample_garments(rng: Rng, skirt: bool) -> list[Garment]:
         bottom.second if same else random_colour(rng),
         bottom.pattern if same else pattern(),
         hem=rng.uniform(-0.15, waist - 0.02),
-        collar=rng.uniform(0.93, 1.03),
-        neck=pick(rng, (0.97, rng.uniform(1.05, 1.2)), (0.8, 0.2)),
+        collar=pick(rng, (rng.uniform(0.94, 1.03), rng.uniform(1.06, 1.13)), (0.8, 0.2)),
         sleeve=pick(rng, (0.12, rng.uniform(0.4, 0.8), rng.uniform(0.9, 1.4), 2.0), (0.12, 0.33, 0.15, 0.40)),
     )
     shoes = Garment(

@@ -116,6 +116,10 @@ def _pattern(kind, u, v, w, frequency, phase):
         return 1.0 if _wave(u * frequency) * _wave(w * frequency) * _wave(v * frequency + phase) > 0.25 else 0.0
     if kind == 5:
         return 0.5 + 0.5 * _wave(u * frequency + 0.5 * _wave(w * frequency * 0.7 + phase) + v * frequency)
+    if kind == 6:
+        p = _wave(u * frequency + 0.3 * _wave(w * 9.0 + phase))
+        q = _wave(v * frequency * 1.3 + 0.3 * _wave(w * 7.0 + phase))
+        return 0.5 + 0.25 * p + 0.25 * q
     return 0.0
 
 

@@ -104,10 +104,12 @@ def _pattern(
     columns = _wave(u * fr + ph) > 0.2
     plaid = np.where(_wave(u * fr) > 0, 0.5, 0.0) + np.where(_wave(w * fr + ph) > 0, 0.5, 0.0)
     dots = _wave(u * fr) * _wave(w * fr) * _wave(v * fr + ph) > 0.25
-    strands = 0.5 + 0.5 * _wave(u * fr + 0.5 * _wave(w * fr * 0.7 + ph) + v * fr)
-    return np.select(
-        [kind == 1, kind == 2, kind == 3, kind == 4, kind == 5], [stripes, columns, plaid, dots, strands], 0.0
-    )
+    zigzag = 0.5 + 0.5 * _wave(u * fr + 0.5 * _wave(w * fr * 0.7 + ph) + v * fr)
+    p = _wave(u * fr + 0.3 * _wave(w * 9.0 + ph))
+    q = _wave(v * fr * 1.3 + 0.3 * _wave(w * 7.0 + ph))
+    strands = 0.5 + 0.25 * p + 0.25 * q
+    kinds = [kind == k for k in range(1, 7)]
+    return np.select(kinds, [stripes, columns, plaid, dots, zigzag, strands], 0.0)
 
 
 def _colours(

@@ -14,6 +14,7 @@ from posedistill.data.synthetic.body import Body
 from posedistill.data.synthetic.camera import Camera, frame_subject
 from posedistill.data.synthetic.dress import Dressed, Tailor
 from posedistill.data.synthetic.poses import MODES, Penetration, sample_pose, turn_about_vertical
+from posedistill.data.synthetic.props import seat
 from posedistill.data.synthetic.sampling import Rng, pick
 from posedistill.data.synthetic.shapes import sample_expression, sample_phenotype
 from posedistill.data.synthetic.wardrobe import Wardrobe
@@ -38,7 +39,8 @@ class SceneOptions:
     )
     persons: Mapping[int, float] = field(default_factory=lambda: {1: 0.62, 2: 0.26, 3: 0.12})
     modes: Mapping[str, float] = field(default_factory=lambda: dict(MODES))
-    occluder: float = 0.25  # probability
+    occluder: float = 0.25  # probability of a thing in front
+    seat: float = 0.7  # probability of a seat under somebody who sits
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class Studio:
         width: int,
         height: int,
     ) -> Scene:
-        mesh = _join([p.dressed for p in people])
+        props = [seat(rng, p.keypoints, p.height) for p in people if p.mode == "sit" and rng.random() < options.seat]
+        mesh = _join([p.dressed for p in people] + [p for p in props if p])
         xy, inverse = camera.project(mesh.vertices)
         behind = front = background(rng, height, width)
         triangle = np.full((2 * height, 2 * width), -1, np.int32)
@@ -162,7 +165,10 @@ class Studio:
 
 @dataclass(frozen=True)
 class _Mesh:
-    """All people of a picture as one mesh; `first`, `first_face` [P + 1] bound each person's vertices and faces."""
+    """All people, then all things, of a picture as one mesh.
+
+    first, first_face [P + 1]: where the vertices and faces of each one start.
+    """
 
     vertices: np.ndarray
     canon: np.ndarray

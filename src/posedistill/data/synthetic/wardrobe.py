@@ -24,10 +24,9 @@ class Garment:
     offset: float  # metres from the skin
     colour: np.ndarray
     second: np.ndarray
-    pattern: tuple[int, float, float]  # kind 0…5, cycles a metre, phase
+    pattern: tuple[int, float, float]  # kind 0…6, cycles a metre, phase
     hem: float = 0.0  # top: lower end, trunk coordinate
-    collar: float = 1.0  # top: upper end
-    neck: float = 1.0  # top: upper end on the neck itself (turtleneck)
+    collar: float = 1.0  # top: upper end, trunk coordinate; above 1.04 a turtleneck
     sleeve: float = 0.0  # top: end on the arm, 0 shoulder, 1 elbow, 2 wrist
     waist: float = 0.2  # bottom: upper end, trunk coordinate
     length: float = 2.0  # bottom: end on the leg, 0 hip, 1 knee, 2 ankle
@@ -51,6 +50,8 @@ class Wardrobe:
         self.trunk = (t[:, 2] - low) / (high - low)
         self.arm = self._along(body, ("upperarm01", "lowerarm01", "wrist"), ("upperarm", "lowerarm"))
         self.leg = self._along(body, ("upperleg01", "lowerleg01", "foot"), ("upperleg", "lowerleg"))
+        # necklines run higher behind than in front
+        self.neckline = self.trunk + 0.5 * np.where(self.trunk > 0.8, -t[:, 1] - 0.02, 0).clip(-0.06, 0.06)
         self._prepare_head(body)
         self._soften_skirt(body)
 
@@ -119,9 +120,8 @@ class Wardrobe:
         """Signed garment coordinate float32 [V]: > 0 where the garment covers the body."""
         trunk, arm, leg = self.trunk, self.arm, self.leg
         if g.kind == "top":
-            c = np.minimum(trunk - g.hem, g.collar - trunk)
+            c = np.minimum(trunk - g.hem, g.collar - self.neckline)
             c = np.where(arm >= 0, (g.sleeve - arm) * 0.4, c)
-            c = np.where(self.neck, g.neck - trunk, c)
             c = np.where(leg >= 0, np.minimum(c, trunk - g.hem), c)
             c = np.where(self.hand | self.foot, -1, c)
         elif g.kind == "bottom":
