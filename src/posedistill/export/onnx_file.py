@@ -45,7 +45,7 @@ def export_onnx(model: nn.Module, path: str | Path, opset: int = 17) -> int:
                 output_names=list(OUTPUTS),
                 dynamic_axes={name: {0: "batch"} for name in (INPUT, *OUTPUTS)},
             )
-    except (ValueError, torch.onnx.errors.OnnxExporterError) as error:
+    except (ValueError, RuntimeError) as error:
         raise UserError(f"export.opset: {opset} cannot be written ({str(error).splitlines()[0]}); 17 can") from error
     with torch.inference_mode():
         shapes = [tuple(output.shape[1:]) for output in frozen(torch.zeros(1, 3, height, width))]

@@ -21,7 +21,7 @@ VIDEOS = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
 class Frame:
     """One picture: RGB uint8 [H, W, 3], the name it goes by (file name, or `video.mp4#frame`) and its number.
 
-    `image_id` is the number in a file name that is all digits, as in COCO, else the place in the stream, from 0.
+    `image_id` is the number in the file name if all names are numbers, as in COCO, else the place from 0.
     """
 
     image: np.ndarray
@@ -52,13 +52,15 @@ class Source:
         return self._video() if self.kind == "video" else self._pictures()
 
     def _pictures(self) -> Iterator[Frame]:
+        numbers = [int(file.stem) if file.stem.isdecimal() else -1 for file in self.files]
+        numbered = min(numbers) >= 0 and len(set(numbers)) == len(numbers)
         for place, file in enumerate(self.files):
             try:
                 image = read_image(file)
             except UserError as error:
                 self.skipped.append(Skipped(file.name, str(error)))
                 continue
-            yield Frame(image, file.name, int(file.stem) if file.stem.isdecimal() else place)
+            yield Frame(image, file.name, numbers[place] if numbered else place)
 
     def _video(self) -> Iterator[Frame]:
         capture = cv2.VideoCapture(str(self.path))

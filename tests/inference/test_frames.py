@@ -23,14 +23,20 @@ def video(path, frames=5, size=(64, 48), fps=10):
 
 
 def test_a_folder_is_read_in_the_order_of_names_without_other_files(tmp_path):
-    for name in ("b.png", "a.png", "000000000785.jpg"):
+    for name in ("b.png", "a.png", "000000000001.jpg"):
         picture(tmp_path / name)
     (tmp_path / "notes.txt").write_text("not a picture")
     frames = list(open_source(tmp_path).frames())
-    assert [frame.name for frame in frames] == ["000000000785.jpg", "a.png", "b.png"]
-    assert [frame.image_id for frame in frames] == [785, 1, 2]
+    assert [frame.name for frame in frames] == ["000000000001.jpg", "a.png", "b.png"]
+    assert [frame.image_id for frame in frames] == [0, 1, 2]
     assert frames[1].image.shape == (30, 40, 3)
     assert frames[1].image[0, 0].tolist() == [200, 30, 60]  # RGB
+
+
+def test_image_ids_are_the_numbers_of_coco_file_names(tmp_path):
+    for name in ("000000000785.jpg", "000000001000.jpg"):
+        picture(tmp_path / name)
+    assert [frame.image_id for frame in open_source(tmp_path).frames()] == [785, 1000]
 
 
 def test_damaged_pictures_are_listed_and_the_rest_is_read(tmp_path):

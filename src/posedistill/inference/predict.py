@@ -1,0 +1,161 @@
+"""Pictures and videos → keypoints as COCO results and drawings, in batches of persons over several frames."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from posedistill.errors import UserError
+from posedistill.evaluation.scoring import person_scores
+from posedistill.files import atomic_path, write_atomic
+from posedistill.inference.drawing import draw_openpose, draw_skeletons
+from posedistill.inference.pose import Crops, PoseEstimator
+from posedistill.inference.sources import Frame, Skipped, Source
+
+FindBoxes = Callable[[Frame], np.ndarray]  # frame → float32 [N, 5]: x, y, w, h, score
+
+# Frames held at once: enough to fill a batch with persons, few enough for 4K video.
+_MAX_FRAMES = 32
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a run read and found."""
+
+    frames: int
+    persons: int
+    empty: int  # frames without a box
+    skipped: list[Skipped]
+    files: list[Path]
+
+
+def predict_source(
+    source: Source,
+    find_boxes: FindBoxes,
+    estimator: PoseEstimator,
+    out: str | Path,
+    *,
+    batch: int = 32,
+    threshold: float = 0.3,
+    drawings: bool = True,
+) -> Predicted:
+    """Predict every frame of `source` and write into the folder `out`.
+
+    `keypoints.json`: a list of COCO results, one a person: image_id, file_name, category_id, keypoints (133 × x, y,
+    score), score, box. With `drawings`: `overlay/` and `openpose/` pictures, or `overlay.mp4` and `openpose.mp4` of a
+    video, with the points whose score is at least `threshold`.
+    """
+    out = Path(out)
+    results: list[dict[str, Any]] = []
+    frames, empty = 0, 0
+    with ExitStack() as stack:
+        canvas = stack.enter_context(_Drawings(source, out, threshold)) if drawings else None
+        progress = stack.enter_context(tqdm(total=source.count, desc="predict", unit="frame", dynamic_ncols=True))
+        for group in _groups(source.frames(), find_boxes, estimator, batch):
+            keypoints = estimator(Crops.join([crops for _, _, crops in group]), batch)
+            start = 0
+            for frame, boxes, _ in group:
+                found = keypoints[start : start + len(boxes)]
+                start += len(boxes)
+                results += _records(frame, boxes, found)
+                if canvas is not None:
+                    canvas.add(frame, found)
+                frames, empty = frames + 1, empty + (len(boxes) == 0)
+            progress.update(len(group))
+    write_atomic(out / "keypoints.json", json.dumps(results) + "\n")
+    files = [out / "keypoints.json", *(canvas.files if canvas is not None else [])]
+    return Predicted(frames, len(results), empty, source.skipped, files)
+
+
+def _groups(
+    frames: Iterator[Frame], find_boxes: FindBoxes, estimator: PoseEstimator, batch: int
+) -> Iterator[list[tuple[Frame, np.ndarray, Crops]]]:
+    """Consecutive frames with their boxes and crops, together about `batch` persons."""
+    group: list[tuple[Frame, np.ndarray, Crops]] = []
+    persons = 0
+    for frame in frames:
+        boxes = find_boxes(frame)
+        group.append((frame, boxes, estimator.crop(frame.image, boxes[:, :4])))
+        persons += len(boxes)
+        if persons >= batch or len(group) >= _MAX_FRAMES:
+            yield group
+            group, persons = [], 0
+    if group:
+        yield group
+
+
+def _records(frame: Frame, boxes: np.ndarray, keypoints: np.ndarray) -> list[dict[str, Any]]:
+    scores = person_scores(boxes[:, 4], keypoints[..., 2])
+    return [
+        {
+            "image_id": frame.image_id,
+            "file_name": frame.name,
+            "category_id": 1,
+            "keypoints": [round(value, 3) for value in person.ravel().tolist()],
+            "score": round(float(score), 6),
+            "box": [round(value, 2) for value in box[:4].tolist()],
+        }
+        for person, score, box in zip(keypoints, scores, boxes)
+    ]
+
+
+class _Drawings:
+    """Writes each frame's drawings: files of their own, or two videos that appear when they are complete."""
+
+    def __init__(self, source: Source, out: Path, threshold: float) -> None:
+        self.source, self.out, self.threshold = source, out, threshold
+        self.files: list[Path] = []
+        self._stems = Counter(file.stem for file in source.files)
+        self._writers: dict[str, cv2.VideoWriter] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        for writer in self._writers.values():
+            writer.release()
+        return self._stack.__exit__(kind, error, trace)
+
+    def add(self, frame: Frame, keypoints: np.ndarray) -> None:
+        shape = frame.image.shape[:2]
+        pictures = {
+            "overlay": draw_skeletons(frame.image, keypoints, self.threshold),
+            "openpose": draw_openpose((shape[0], shape[1]), keypoints, self.threshold),
+        }
+        for kind, picture in pictures.items():
+            if self.source.kind == "video":
+                self._frame(kind, picture)
+            else:
+                self._picture(kind, frame.name, picture)
+
+    def _picture(self, kind: str, name: str, picture: np.ndarray) -> None:
+        # a.jpg and a.png must not write the same file. JPEG suits photographs; lines on black must stay sharp.
+        stem = Path(name).stem if self._stems[Path(name).stem] == 1 else name
+        path = self.out / kind / (f"{stem}.jpg" if kind == "overlay" else f"{stem}.png")
+        with atomic_path(path) as temporary:
+            Image.fromarray(picture).save(temporary, quality=95)
+        self.files.append(path)
+
+    def _frame(self, kind: str, picture: np.ndarray) -> None:
+        if kind not in self._writers:
+            path = self.out / f"{kind}.mp4"
+            temporary = self._stack.enter_context(atomic_path(path))
+            size = (picture.shape[1], picture.shape[0])
+            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*"mp4v"), self.source.fps, size)
+            if not writer.isOpened():
+                raise UserError(f"{path}: this OpenCV cannot write MP4 video; use --no-drawings for keypoints alone")
+            self._writers[kind] = writer
+            self.files.append(path)
+        self._writers[kind].write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
