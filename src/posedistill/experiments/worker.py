@@ -8,15 +8,17 @@ from posedistill.params import stage_params
 
 def train(stage: str) -> None:
     """Train the model of one stage with the settings of the working folder."""
-    from posedistill.training import stages
+    from posedistill.training.stage1 import distill_stage1
+    from posedistill.training.stage2 import distill_stage2
+    from posedistill.training.supervised import train_supervised
 
     params = stage_params(stage)
-    if stage in ("teacher", "baseline"):
-        stages.train_supervised(params, stage)
-    elif stage == "stage1":
-        stages.distill_stage1(params)
+    if stage == "stage1":
+        distill_stage1(params)
+    elif stage == "stage2":
+        distill_stage2(params)
     else:
-        stages.distill_stage2(params)
+        train_supervised(params, stage)
 
 
 def evaluate(model: str) -> None:

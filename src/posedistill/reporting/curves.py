@@ -39,15 +39,12 @@ def panels(count: int, height: float = 3.2, width: float = 9.0) -> tuple[Figure,
     return figure, list(grid[0])
 
 
-def line_panel(
-    axes: Axes, x: Sequence[float], series: Mapping[str, Sequence[float]], title: str, colors: Mapping[str, str]
-) -> None:
-    """Several named lines over one x; the legend only where there is more than one."""
-    for name, values in series.items():
-        axes.plot(x, values, color=colors.get(name, GREY), label=name, marker="o" if len(x) < 15 else None, ms=4)
-    axes.set_title(title)
-    if len(series) > 1:
-        axes.legend()
+def nothing_figure(text: str) -> Figure:
+    """A figure that says why there is none."""
+    figure, (axes,) = panels(1, 0.8)
+    axes.set_axis_off()
+    axes.text(0, 0.5, text, va="center")
+    return figure
 
 
 def compare_runs(runs: Mapping[str, pd.DataFrame], column: str, title: str, x: str = "epoch") -> Figure:

@@ -24,6 +24,7 @@ def decay_figure(epochs: int, loss: Loss) -> Figure:
 
 
 def _stack(axes: Axes, history: pd.DataFrame, columns: dict[str, str], title: str) -> None:
+    """Shares as stacked areas, up to the last place where they were measured."""
     seen = history[["epoch", *columns.values()]].dropna()
     values = seen[list(columns.values())].to_numpy(float).T
     total = np.maximum(values.sum(0), 1e-12)
@@ -40,7 +41,7 @@ def shares_figure(history: pd.DataFrame) -> Figure:
     """Share of each weighted term in the loss, and in the sum of the terms' gradient norms, in %."""
     figure, (left, right) = panels(2)
     _stack(left, history, {name: name for name in TERMS}, "Share of the loss, %")
-    gradients = {name: f"gradient_{name}" for name in TERMS if f"gradient_{name}" in history}
+    gradients = {name: f"grad_{name}" for name in TERMS if f"grad_{name}" in history}
     _stack(right, history, gradients, "Share of the gradient norm, %")
     left.legend(loc="lower left", facecolor="white", framealpha=0.9, frameon=True)
     return figure

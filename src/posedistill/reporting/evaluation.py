@@ -1,17 +1,23 @@
 """Figures of one model's evaluation: precision and recall, error of each keypoint, best and worst persons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from posedistill.evaluation.accumulate import RECALLS, curves
 from posedistill.evaluation.matching import THRESHOLDS, PartMatches
+from posedistill.evaluation.wholebody import REPORTED, Matched
 from posedistill.keypoints import PARTS
 from posedistill.reporting.curves import panels
+from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
 from posedistill.reporting.style import BLUE, GREY, ORANGE, PART_COLORS, PART_NAMES, SKY
+from posedistill.reporting.tables import Table, interval
 
 PART_STYLES = {
     "body": "-",
@@ -21,6 +27,59 @@ PART_STYLES = {
     "righthand": (0, (5, 1, 1, 1)),
     "wholebody": "-",
 }
+
+COLUMNS = ("AP50", "AP75", "APM", "APL")
+
+
+def metrics_table(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
+    """AP and AR of each part in %, with 95 % intervals over images, and the mean OKS from own boxes."""
+    rows = {}
+    for part in REPORTED:
+        found, ends = metrics[part], intervals.get(part, {})
+        row: dict[str, Any] = {"AP": found["AP"], "AP 95 %": _ends(ends.get("AP"))}
+        row |= {name: found[name] for name in COLUMNS}
+        row |= {"AR": found["AR"], "AR 95 %": _ends(ends.get("AR")), "mean OKS": metrics["mean_oks"][part]}
+        rows[PART_NAMES[part]] = row
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index.name = "%"
+    formats = dict.fromkeys(("AP", *COLUMNS, "AR", "mean OKS"), _percent)
+    return Table(
+        frame, formats, "Intervals: bootstrap over images. M and L: persons of 32² to 96² and over 96² pixels."
+    )
+
+
+def _percent(value: float) -> str:
+    return "–" if value < 0 else f"{100 * value:.1f}"
+
+
+def _ends(ends: Sequence[float] | None) -> str | None:
+    return None if ends is None or ends[0] < 0 else interval(100 * ends[0], 100 * ends[1])
+
+
+def share_table(frame: pd.DataFrame, index: str, counts: Sequence[str] = (), notes: str = "") -> Table:
+    """A table of fractions in [0, 1] shown in %, with `counts` as whole numbers and column `index` first."""
+    shown = frame.replace({index: PART_NAMES}).set_index(index).rename(columns=PART_NAMES)
+    numbers: dict[Any, str] = {name: "{:,}" if name in counts else "{:.1f}" for name in shown.select_dtypes("number")}
+    scaled = shown.copy()
+    for name in numbers:
+        if name not in counts:
+            scaled[name] = 100 * shown[name]
+    scaled.index.name = index
+    return Table(scaled, numbers, notes)
+
+
+def person_sheet(
+    matched: Matched, persons: pd.DataFrame, image_of: Callable[[int], Image.Image], columns: int = 4
+) -> Image.Image:
+    """Truth (left) and prediction (right) of persons, a row each in `persons` (person, predicted, image_id, oks)."""
+    tiles, titles = [], []
+    for row in persons.to_dict("records"):
+        truth = matched.truth.keypoints[row["person"]]
+        prediction = matched.predictions.keypoints[row["predicted"]]
+        box = matched.truth.box[row["person"]]
+        tiles.append(prediction_beside_truth(image_of(int(row["image_id"])), box, truth, prediction, (108, 144)))
+        titles.append(f"image {row['image_id']}: OKS {100 * row['oks']:.0f}")
+    return contact_sheet(tiles, columns, titles)
 
 
 def precision_recall_figure(parts: Mapping[str, PartMatches]) -> Figure:
@@ -32,7 +91,9 @@ def precision_recall_figure(parts: Mapping[str, PartMatches]) -> Figure:
     for part, matches in parts.items():
         mean = np.clip(curves(matches).precision[0], 0, None).mean(0)
         width = 2.6 if part == "wholebody" else 1.6
-        right.plot(RECALLS, mean, PART_STYLES[part], color=PART_COLORS[part], label=PART_NAMES[part], lw=width)
+        right.plot(
+            RECALLS, mean, linestyle=PART_STYLES[part], color=PART_COLORS[part], label=PART_NAMES[part], lw=width
+        )
     left.set_title("Whole body, by OKS threshold")
     right.set_title("Each part, mean over the thresholds")
     for axes in (left, right):

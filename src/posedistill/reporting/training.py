@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from posedistill.reporting.curves import TERM_COLORS, TERM_NAMES, TERM_STYLES, epoch_ticks, panels
+from posedistill.reporting.curves import TERM_COLORS, TERM_NAMES, TERM_STYLES, epoch_ticks, nothing_figure, panels
 from posedistill.reporting.style import BLUE, GREY, ORANGE
 from posedistill.reporting.tables import Table, key_values
 
@@ -19,20 +19,23 @@ def terms_of(history: pd.DataFrame) -> list[str]:
 
 def summary(history: pd.DataFrame) -> Table:
     """Epochs, steps, and the last value of everything that was measured."""
+    if history.empty:
+        return key_values({"training": "none here: the model was taken ready-made"}, ("", ""))
     last = history.ffill().iloc[-1]
     values: dict[str, object] = {"epochs": round(float(last["epoch"])), "steps": int(last["step"])}
     values |= {f"loss, {TERM_NAMES[name]}": f"{last[name]:.4f}" for name in terms_of(history)}
     for column, name in (("accuracy", "training accuracy"), ("agreement", "agreement with the teacher")):
         if column in history and pd.notna(last[column]):
             values[name] = f"{100 * last[column]:.1f} %"
-    for column, name in (("val_ap", "whole-body AP"), ("val_oks", "mean OKS")):
-        if column in history and pd.notna(last[column]):
-            values[f"validation, {name}"] = f"{100 * last[column]:.1f}"
+    if "val_ap" in history and pd.notna(last["val_ap"]):
+        values["validation, whole-body AP (without flip test)"] = f"{100 * last['val_ap']:.1f}"
     return key_values(values, ("at the end", ""))
 
 
 def loss_figure(history: pd.DataFrame) -> Figure:
     """Loss terms (with their weights) and the learning rate over the epochs."""
+    if history.empty:
+        return nothing_figure("No training here: the model was taken ready-made.")
     figure, (loss, rate) = panels(2)
     epochs = round(float(history["epoch"].max()))
     for name in terms_of(history):
@@ -56,20 +59,18 @@ def loss_figure(history: pd.DataFrame) -> Figure:
 
 def progress_figure(history: pd.DataFrame) -> Figure:
     """Accuracy on the augmented training crops, and the validation over the epochs."""
+    if history.empty:
+        return nothing_figure("No training here: the model was taken ready-made.")
     figure, (left, right) = panels(2)
     epochs = round(float(history["epoch"].max()))
     if "accuracy" in history:
         seen = history[["epoch", "accuracy"]].dropna()
         left.plot(seen["epoch"], 100 * seen["accuracy"], color=BLUE)
     left.set_title("Training: keypoints within 5 % of the input, %")
-    lines = (("val_ap", "whole-body AP", BLUE, "o-"), ("val_oks", "mean OKS", ORANGE, "s--"))
-    for column, name, color, mark in lines:
-        if column in history and history[column].notna().any():
-            seen = history[["epoch", column]].dropna()
-            right.plot(seen["epoch"], 100 * seen[column], mark, color=color, ms=5, label=name)
-    right.set_title("Validation (moving average of the weights)")
-    if right.lines:
-        right.legend()
+    if "val_ap" in history:
+        seen = history[["epoch", "val_ap"]].dropna()
+        right.plot(seen["epoch"], 100 * seen["val_ap"], "o-", color=ORANGE, ms=5)
+    right.set_title("Validation: whole-body AP, % (averaged weights)")
     for axes in (left, right):
         axes.set_ylim(bottom=0)
         epoch_ticks(axes, epochs)

@@ -1,0 +1,171 @@
+"""Figures on tiny data: they are made, show what they should, and are the same files at every run."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from posedistill.evaluation.wholebody import match_wholebody
+from posedistill.keypoints import FLIP_INDICES
+from posedistill.reporting import comparison, curves, data, distillation, evaluation, pictures, style, training
+
+FIELDS = {"keypoints": (0, 17), "foot_kpts": (17, 23), "face_kpts": (23, 91)}
+FIELDS |= {"lefthand_kpts": (91, 112), "righthand_kpts": (112, 133)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _style():
+    style.use_style()
+
+
+def annotations(persons: int = 6) -> dict:
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(persons):
+        points = np.concatenate([rng.uniform(20, 180, (133, 2)), np.full((133, 1), 2.0)], 1)
+        points[17:23, 2] = 0
+        fields = {name: points[a:b].ravel().tolist() for name, (a, b) in FIELDS.items()}
+        person = {"id": i + 1, "image_id": i // 2 + 1, "category_id": 1, "iscrowd": 0, "area": 2e4}
+        found.append({**person, "bbox": [20.0, 20.0, 160.0, 160.0], **fields})
+    images = [{"id": i + 1, "width": 200, "height": 200, "file_name": f"{i}.jpg"} for i in range((persons + 1) // 2)]
+    return {"images": images, "annotations": found, "categories": [{"id": 1, "name": "person"}]}
+
+
+def predictions(truth: dict, error: float) -> list[dict]:
+    rng = np.random.default_rng(1)
+    found = []
+    for item in truth["annotations"]:
+        points = np.concatenate([np.reshape(item[name], (-1, 3)) for name in FIELDS])
+        points = points + rng.normal(0, error, points.shape)
+        points[:, 2] = 0.9
+        own = {"image_id": item["image_id"], "annotation_id": item["id"], "category_id": 1}
+        found.append({**own, "keypoints": points.ravel().tolist(), "score": float(rng.uniform(0.2, 0.9))})
+    return found
+
+
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [0.5, 1.0, 1.5, 2.0],
+        "step": [10, 20, 30, 40],
+        "lr": [1e-3, 1e-3, 5e-4, 1e-5],
+        "label": [2.0, 1.0, 0.9, 0.8],
+        "feature": [0.0] * 4,
+        "logit": [0.0] * 4,
+        "total": [2.0, 1.0, 0.9, 0.8],
+        "accuracy": [0.1, 0.2, 0.3, 0.4],
+        "val_ap": [np.nan, np.nan, np.nan, 0.1],
+    }
+)
+
+
+def test_a_figure_is_the_same_file_twice_and_holds_no_software(tmp_path: Path):
+    first = style.save_figure(training.loss_figure(HISTORY), "a-loss", folder=tmp_path / "1")
+    second = style.save_figure(training.loss_figure(HISTORY), "a-loss", folder=tmp_path / "2")
+    assert first.content == second.content == (tmp_path / "1" / "a-loss.png").read_bytes()
+    with Image.open(io.BytesIO(first.content)) as image:
+        assert image.size[0] == 900
+        assert set(image.info) <= {"dpi", "transparency"}
+    assert "Software" not in first.content.decode("latin-1")
+    assert repr(first) == "a-loss"
+
+
+def test_only_the_terms_that_a_training_has_are_drawn():
+    assert training.terms_of(HISTORY) == ["label"]
+    assert training.terms_of(HISTORY.assign(logit=0.1)) == ["label", "logit", "total"]
+    cells = dict(training.summary(HISTORY).cells()[1])
+    assert cells["training accuracy"] == "40.0 %"
+    assert cells["steps"] == "40"
+    assert len(training.progress_figure(HISTORY).axes) == 2
+
+
+def test_a_model_that_was_not_trained_here_has_figures_that_say_so():
+    empty = HISTORY.iloc[:0]
+    assert "ready-made" in training.summary(empty).markdown()
+    assert "ready-made" in training.loss_figure(empty).axes[0].texts[0].get_text()
+
+
+def test_shares_add_up():
+    history = HISTORY.assign(feature=1.0, logit=1.0, grad_label=[np.nan, 1, np.nan, 2.0])
+    history = history.assign(grad_feature=[np.nan, 1, np.nan, 1.0], grad_logit=[np.nan, 2, np.nan, 1.0])
+    left, right = distillation.shares_figure(history).axes
+    assert len(left.collections) == len(right.collections) == 3
+    tops = [area.get_paths()[0].vertices[:, 1].max() for area in right.collections]
+    assert tops[0] == pytest.approx(50) and tops[-1] == pytest.approx(100)
+
+
+def test_missing_curves_say_which_stage(tmp_path: Path):
+    with pytest.raises(Exception, match="stage1"):
+        curves.read_curves("stage1", tmp_path)
+
+
+def test_a_crop_keeps_points_on_their_pixels():
+    image = Image.new("RGB", (200, 100), "black")
+    image.putpixel((50, 40), (255, 255, 255))
+    points = np.zeros((133, 3))
+    points[0] = (50, 40, 2)
+    cut, moved = pictures.crop_person(image, (30, 20, 40, 40), points, (200, 200), padding=1.25)
+    brightest = np.unravel_index(np.asarray(cut.convert("L")).argmax(), (200, 200))
+    # The cut enlarges 4 times: the point lies within half a source pixel of the brightest place.
+    np.testing.assert_allclose(moved[0, :2], (brightest[1], brightest[0]), atol=2.1)
+
+
+def test_a_skeleton_is_drawn_only_where_points_are_seen():
+    image = Image.new("RGB", (100, 100), "black")
+    points = np.zeros((133, 3))
+    assert not np.asarray(pictures.draw_skeleton(image, points)).any()
+    points[5], points[7] = (20, 50, 2), (80, 50, 2)  # left shoulder and elbow
+    drawn = np.asarray(pictures.draw_skeleton(image, points))
+    assert drawn[50, 50].tolist() == [0, 255, 0]
+    assert not drawn[80].any()
+
+
+def test_left_and_right_have_different_colours():
+    from posedistill.keypoints import KEYPOINT_COLORS
+
+    body = [k for k in range(5, 17) if FLIP_INDICES[k] != k]
+    assert all(KEYPOINT_COLORS[k] != KEYPOINT_COLORS[FLIP_INDICES[k]] for k in body)
+
+
+def test_contact_sheet_has_room_for_all_tiles():
+    tiles = [Image.new("RGB", (30, 40), "red")] * 5
+    sheet = pictures.contact_sheet(tiles, 3, list("abcde"))
+    assert sheet.size == (3 * 36 - 6, 2 * (40 + 18 + 6) - 6)
+
+
+def test_data_figures_and_tables():
+    persons = data.PersonTable.from_coco(annotations()["annotations"])
+    sets = {"train": persons, "val": persons}
+    assert data.counts_table(sets).frame.loc["train", "persons"] == 6
+    shares = data.visibility_table(sets).frame
+    assert shares.loc["feet", "val: persons"] == 0
+    assert shares.loc["face", "val: points"] == 100
+    assert (persons.overlap() == 1).all()  # the boxes of an image are the same
+    for figure in (data.visibility_figure(sets), data.size_figure(persons), data.overlap_figure(persons)):
+        assert figure.axes
+
+
+def test_evaluation_figures():
+    truth = annotations()
+    matched = match_wholebody(truth, predictions(truth, 3.0))
+    assert len(evaluation.precision_recall_figure(matched.parts).axes) == 2
+    assert evaluation.keypoint_error_figure(np.linspace(0, 1, 133), "error").axes[0].patches
+    oks = {"body": np.array([0.5, np.nan, 0.7]), "face": np.array([0.1, 0.2, 0.3])}
+    assert evaluation.oks_figure(oks).axes
+    persons = pd.DataFrame({"person": [0], "predicted": [0], "image_id": [1], "oks": [0.5]})
+    sheet = evaluation.person_sheet(matched, persons, lambda _: Image.new("RGB", (200, 200)))
+    assert np.asarray(sheet).any()
+
+
+def test_differences_in_words_and_figures():
+    gain = comparison.Difference.of((0.02, 0.01, 0.03))
+    level = comparison.Difference.of((0.001, -0.01, 0.012))
+    assert gain.significant and not level.significant
+    assert "a real gain" in comparison.in_words("a − b", gain, "mean OKS", (3, 3))
+    assert "not told apart" in comparison.in_words("a − b", level, "mean OKS")
+    assert "real loss" in comparison.in_words("a − b", comparison.Difference(-2, -3, -1), "mean OKS")
+    figure = comparison.forest_figure({"a − b": {"body": gain, "face": level}}, "points")
+    filled = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert filled[0] != "white" and filled[1] == "white"
