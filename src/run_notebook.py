@@ -1,0 +1,239 @@
+"""Run the notebook of one pipeline stage and write its report:  python src/run_notebook.py STAGE
+
+STAGE is a stage of dvc.yaml, evaluate@stage1 for one of a matrix. The notebook gets only the settings that the stage
+lists there. Identical runs give identical reports. A failing cell ends with one line; the partial report is kept in
+the checkpoint folder, and what DVC removed of the committed reports before the run is put back from git.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # the code beside this file, installed or not
+
+from posedistill.errors import UserError
+from posedistill.files import write_atomic
+from posedistill.params import from_settings, load_params, read_settings, stage_settings
+
+VOLATILE = ("papermill", "execution", "ExecuteTime")  # metadata of notebook and cells that holds times and paths
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+OWN_FRAME = re.compile(r"(src/posedistill/\S+?\.py)[^\n]*?(?:, line |:)(\d+)")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage: its notebook, the report it becomes, and what the notebook is given."""
+
+    stage: str
+    notebook: Path
+    report: Path
+    items: dict[str, Any]  # of a matrix: {"model": "stage1"}
+    reported: tuple[str, ...]  # all outputs that git keeps, not DVC's cache
+
+
+def read_job(stage: str) -> Job:
+    """What dvc.yaml says about a stage."""
+    name, _, item = stage.partition("@")
+    stages = read_settings("dvc.yaml").get("stages", {})
+    if name not in stages:
+        raise UserError(f"dvc.yaml has no stage {name}, allowed: {', '.join(stages)}")
+    entry = stages[name]
+    matrix = entry.get("matrix", {})
+    items: dict[str, Any] = {}
+    if matrix:
+        ((key, values),) = matrix.items()
+        if item not in values:
+            raise UserError(f"{stage}: found {item or 'no item'}, allowed: {', '.join(f'{name}@{v}' for v in values)}")
+        items[key] = item
+    elif item:
+        raise UserError(f"{stage}: stage {name} has no items, run it as {name}")
+
+    def filled(text: str) -> str:
+        for key, value in items.items():
+            text = text.replace(f"${{item.{key}}}", str(value))
+        return text
+
+    notebooks = [dep for dep in entry.get("deps", []) if dep.endswith(".ipynb")]
+    uncached = [
+        filled(out)
+        for kind in ("plots", "metrics")
+        for one in entry.get(kind, [])
+        if isinstance(one, dict)
+        for out, options in one.items()
+        if options.get("cache") is False
+    ]
+    reports = [out for out in uncached if out.endswith(".ipynb")]
+    if len(notebooks) != 1 or len(reports) != 1:
+        raise UserError(f"dvc.yaml: stage {name} needs one notebook among its deps and one report among its plots")
+    return Job(stage, Path(filled(notebooks[0])), Path(reports[0]), items, tuple(uncached))
+
+
+def checked_settings(stage: str) -> dict[str, Any]:
+    """The settings that the stage lists. All of params.yaml is checked: what a stage ignores may be wrong, too."""
+    load_params("params.yaml")
+    settings = stage_settings(stage, Path.cwd())
+    from_settings(settings, stage)
+    return settings
+
+
+def clean(notebook: Any) -> Any:
+    """Drop from an executed notebook all that differs between identical runs; progress and warnings went to the
+    terminal."""
+    for key in VOLATILE:
+        notebook.metadata.pop(key, None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        for key in VOLATILE:
+            cell.metadata.pop(key, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell["id"] = "injected-parameters"
+            cell.metadata["jupyter"] = {"source_hidden": True}
+        if cell.cell_type == "code":
+            cell.outputs = _cleaned_outputs(cell.outputs)
+    return notebook
+
+
+def _cleaned_outputs(outputs: list[Any]) -> list[Any]:
+    kept: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream":
+            if output.name == "stderr":
+                continue
+            # How many pieces a text comes in is a matter of timing.
+            if kept and kept[-1].output_type == "stream":
+                kept[-1]["text"] += output["text"]
+                continue
+        elif "text/plain" in output.get("data", {}):
+            output["data"]["text/plain"] = ADDRESS.sub("", output["data"]["text/plain"])
+        kept.append(output)
+    return kept
+
+
+def execute(job: Job, settings: dict[str, Any], target: Path) -> Any:
+    """Run the notebook in a fresh kernel, streaming what it prints; `target` holds it cell by cell while it runs."""
+    import logging
+
+    import nbformat
+    import papermill
+    from traitlets.config import Config
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    source = nbformat.read(job.notebook, as_version=4)
+    if not any("parameters" in cell.metadata.get("tags", []) for cell in source.cells):
+        raise UserError(f"{job.notebook}: no cell has the tag parameters, so the settings have no place")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return papermill.execute_notebook(
+        str(job.notebook),
+        str(target),
+        parameters={"settings": settings, **job.items},
+        kernel_name="python3",
+        progress_bar=False,
+        stdout_file=sys.stdout,
+        stderr_file=sys.stderr,
+        cwd=str(Path.cwd()),
+        config=Config({"KernelManager": {"transport": "ipc"}}),  # no ports: several runs never meet
+    )
+
+
+def failure_line(job: Job, error: Any, target: Path) -> str:
+    """One line on a failed cell: a UserError's own words, otherwise the cell, the error and the place in the code."""
+    message = COLOUR.sub("", str(error.evalue)).strip()
+    if error.ename == "UserError":
+        return message
+    places = OWN_FRAME.findall(COLOUR.sub("", "\n".join(error.traceback)))
+    place = f" ({places[-1][0]}, line {places[-1][1]})" if places else ""
+    first = message.splitlines()[0] if message else ""
+    return f"{job.notebook}, cell {error.exec_count}: {error.ename}: {first}{place}; the report up to there: {target}"
+
+
+def put_back(job: Job) -> list[str]:
+    """Restore from git the committed reports that are missing: DVC removes a stage's outputs before it starts."""
+    missing = [name for name in job.reported if not Path(name).exists()]
+    if not missing or shutil.which("git") is None:
+        return []
+    listed = subprocess.run(["git", "ls-files", "-z", "--", *missing], capture_output=True, text=True, check=False)
+    files = [name for name in listed.stdout.split("\0") if name]
+    if files:
+        subprocess.run(["git", "checkout-index", "--force", "--", *files], capture_output=True, check=False)
+    return [name for name in files if Path(name).exists()]
+
+
+def checkpoint_folder() -> Path:
+    return Path(os.environ.get("POSEDISTILL_CHECKPOINTS") or ".checkpoints").resolve()
+
+
+def prepare_environment(runtime: str) -> None:
+    """What the kernel inherits: this tree's code and root, one thread a library, and a folder for its sockets."""
+    root = Path.cwd()
+    os.environ["POSEDISTILL_ROOT"] = str(root)
+    os.environ["POSEDISTILL_CHECKPOINTS"] = str(checkpoint_folder())
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    # The number of threads changes results in the last bits; runtime.threads sets torch's.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ["PYTHONHASHSEED"] = "0"
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not one in the home folder
+    os.environ["JUPYTER_RUNTIME_DIR"] = runtime  # short: a socket's path has at most 107 characters
+
+
+def run(stage: str) -> int:
+    """Run one stage and return the exit code: 0, 1 (a cell failed), 2 (bad input)."""
+    import nbformat
+    from papermill import PapermillExecutionError
+
+    job = read_job(stage)
+    name = f"{job.report.stem}.ipynb"
+    running = checkpoint_folder() / "running" / f"{os.getpid()}-{name}"
+    failed = checkpoint_folder() / "failed" / name
+    finished = False
+    try:
+        notebook = execute(job, checked_settings(stage), running)
+        write_atomic(job.report, nbformat.writes(clean(notebook)) + "\n")
+        running.unlink(missing_ok=True)
+        finished = True
+        return 0
+    except PapermillExecutionError as error:
+        print(failure_line(job, error, failed), file=sys.stderr)
+        return 2 if error.ename == "UserError" else 1
+    finally:
+        if not finished:
+            if running.exists():
+                failed.parent.mkdir(parents=True, exist_ok=True)
+                running.replace(failed)
+            put_back(job)
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Run the notebook of one pipeline stage and write its report.")
+    parser.add_argument("stage", help="a stage of dvc.yaml, such as stage1 or evaluate@stage1")
+    stage = parser.parse_args(arguments).stage
+    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: the kernel ends, the committed report comes back
+    try:
+        with tempfile.TemporaryDirectory(prefix="kernel-") as runtime:
+            prepare_environment(runtime)
+            return run(stage)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{stage}: interrupted; the next run continues from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
