@@ -1,0 +1,1 @@
+"""From pictures and annotations to training batches: sources, prepared stores, augmentation, loader."""

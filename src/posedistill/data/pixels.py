@@ -1,0 +1,77 @@
+"""Reading pictures: what counts as broken, and what each odd format becomes (always RGB, 8 bit, upright)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posedistill.data.person import ImageRef
+
+MISSING = "image missing"
+EMPTY = "image file empty"
+TRUNCATED = "image cut off"
+UNREADABLE = "image unreadable"
+WRONG_SIZE = "image size differs from the annotation"
+
+
+class BrokenImage(Exception):
+    """A picture that cannot be used; the text is the reason, as the report counts it."""
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of an image file; BrokenImage if it is missing, empty or evidently cut off."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        raise BrokenImage(MISSING) from None
+    if not content:
+        raise BrokenImage(EMPTY)
+    if is_cut_off(content):
+        raise BrokenImage(TRUNCATED)
+    return content
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG or PNG ends before its end marker. OpenCV would fill the rest with grey without a word."""
+    if content[:3] == b"\xff\xd8\xff":
+        # within entropy-coded data 0xFF is always followed by 0x00 or a restart marker, so the last marker decides
+        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    if content[:8] == b"\x89PNG\r\n\x1a\n":
+        return b"IEND" not in content[-64:]
+    return False
+
+
+def decode(content: bytes | memoryview, width: int = 0, height: int = 0) -> NDArray[np.uint8]:
+    """Pixels [H, W, 3] RGB of an encoded picture of the annotated size (0: unknown).
+
+    As the published loader: OpenCV's colour reading, which turns grey, CMYK, palette and 16-bit pictures into 8-bit
+    RGB, drops transparency and applies the EXIF orientation. Where only the unturned picture has the annotated size,
+    the annotation was made on that one, and the orientation is not applied. BrokenImage if neither fits.
+    """
+    data = np.frombuffer(content, np.uint8)
+    image = _imdecode(data, cv2.IMREAD_COLOR_RGB)
+    if not width or image.shape[:2] == (height, width):
+        return image
+    stored = _imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if stored.shape[:2] == (height, width):
+        return stored
+    raise BrokenImage(WRONG_SIZE)
+
+
+def _imdecode(data: NDArray[np.uint8], flags: int) -> NDArray[np.uint8]:
+    try:
+        image = cv2.imdecode(data, flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise BrokenImage(UNREADABLE)
+    return image  # type: ignore[return-value]
+
+
+def load(ref: ImageRef) -> tuple[bytes, NDArray[np.uint8]]:
+    """File bytes and RGB pixels of an image file."""
+    content = read_file(ref.path)
+    return content, decode(content, ref.width, ref.height)
