@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from posedistill.errors import UserError
 from posedistill.evaluation.accumulate import METRICS, RECALLS
@@ -30,10 +31,14 @@ def draws(images: int, samples: int, seed: int) -> np.ndarray:
     )
 
 
-def resampled_metrics(matched: Matched, samples: int = 1000, seed: int = 0) -> np.ndarray:
-    """Metrics of bootstrap samples: [samples, 7, 10] over REPORTED and METRICS, −1 where no person counts."""
+def resampled_metrics(matched: Matched, samples: int = 1000, seed: int = 0, *, progress: bool = False) -> np.ndarray:
+    """Metrics of bootstrap samples: [samples, 7, 10] over REPORTED and METRICS, −1 where no person counts.
+
+    With `progress` a bar is shown on a terminal.
+    """
     weights = draws(len(matched.truth.image_ids), samples, seed)
-    parts = np.stack([_part_metrics(matched.parts[part], weights) for part in ALL_PARTS], axis=1)  # [S, 6, 10]
+    bar = tqdm(ALL_PARTS, desc="bootstrap", unit="part", disable=None if progress else True)
+    parts = np.stack([_part_metrics(matched.parts[part], weights) for part in bar], axis=1)  # [S, 6, 10]
     hands = parts[:, 3:5]
     present = hands > -1
     hand = np.where(present, hands, 0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)

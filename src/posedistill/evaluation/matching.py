@@ -139,8 +139,6 @@ def _match(
         counts_here = counts[:, person].transpose(1, 0, 2)[:, :, None]  # [M, A, 1, W]
         crowd = truth.crowd[person][:, None, None]  # [M, 1, 1, W]
         free = np.repeat(np.repeat(real[:, None, None], len(counts), axis=1), len(THRESHOLDS), axis=2)
-        # COCOeval writes down the id of the match and reads 0 as "none": the person with id 0 is never found
-        nameless = truth.annotation_id[person] == 0  # [M, W]
         slot = np.full(len(truth.image_ids), -1)
         slot[images] = np.arange(len(images))
         rows = np.flatnonzero(slot[image] >= 0)
@@ -155,6 +153,6 @@ def _match(
             any_fits = fits.any(axis=-1)
             chosen = any_fits[..., None] & (column == best[..., None])  # [n, A, T, W]
             free[at] &= ~chosen | crowd[at]
-            found[now] = any_fits & ~nameless[at[:, None, None], best]
+            found[now] = any_fits
             counted[now] = ~(chosen & ~counts_here[at]).any(axis=-1)
     return found.transpose(1, 2, 0), counted.transpose(1, 2, 0)

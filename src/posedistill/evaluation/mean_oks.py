@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from posedistill.errors import UserError
+from posedistill.evaluation.bootstrap import draws
 from posedistill.evaluation.oks import pair_oks, part_sums
 from posedistill.evaluation.records import ALL_PARTS, GroundTruth, Predictions, load_json, read_ground_truth
 from posedistill.evaluation.records import read_predictions as _read_predictions
@@ -75,39 +76,40 @@ def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.concatenate((mean[..., :5], hand[..., None], mean[..., 5:]), axis=-1)
 
 
+def mean_oks_intervals(persons: PersonOks, samples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95 % interval over images of each part's mean OKS; (−1, −1) where no person counts."""
+    drawn = _resampled(persons, np.nan_to_num(persons.oks), samples, seed)
+    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+    return {part: (float(low[i]), float(high[i])) for i, part in enumerate(REPORTED)}
+
+
 def paired_mean_oks_difference(
     a: Sequence[PersonOks], b: Sequence[PersonOks], samples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
     """Mean OKS of runs `a` minus that of runs `b`, per part → (mean, low, high) of the 95 % interval over images.
 
     Runs of several seeds are averaged. The same images are drawn for all runs in each bootstrap sample, so the interval
-    is that of the paired difference. UserError if the runs do not cover the same persons.
+    is that of the paired difference; 0 where no person counts. UserError if the runs do not cover the same persons.
     """
     runs = [*a, *b]
-    first = runs[0]
     for run in runs[1:]:
-        if not np.array_equal(run.annotation_id, first.annotation_id):
+        if not np.array_equal(run.annotation_id, runs[0].annotation_id):
             raise UserError("paired mean OKS: the runs were judged on different persons")
-    values = np.stack([run.oks for run in runs])  # [runs, G, 6]
-    present = ~np.isnan(values[0])
-    values = np.where(present, values, 0)
+    values = np.nan_to_num(np.stack([run.oks for run in runs]))  # [runs, G, 6]
     difference = values[: len(a)].mean(axis=0) - values[len(a) :].mean(axis=0)  # [G, 6]
-    images, image = np.unique(first.image_id, return_inverse=True)
-    sums = _per_image(difference, image, len(images))
-    counts = _per_image(present.astype(np.float64), image, len(images))
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=samples).astype(np.float64)
-    drawn = _difference_means(weights @ sums, weights @ counts)
-    overall = _difference_means(sums.sum(axis=0), counts.sum(axis=0))
+    empty = np.isnan(runs[0].oks).all(axis=0)
+    empty = np.append(np.insert(empty[:5], 5, empty[3:5].all()), empty[5])  # REPORTED's order
+    drawn = np.where(empty, 0.0, _resampled(runs[0], difference, samples, seed))
+    mean = np.where(empty, 0.0, _means(difference.sum(axis=0), (~np.isnan(runs[0].oks)).sum(axis=0)))
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-    return {part: (float(overall[i]), float(low[i]), float(high[i])) for i, part in enumerate(REPORTED)}
+    return {part: (float(mean[i]), float(low[i]), float(high[i])) for i, part in enumerate(REPORTED)}
 
 
-def _difference_means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.where(_means(np.zeros_like(sums), counts) < 0, 0.0, _means(sums, counts))
-
-
-def _per_image(values: np.ndarray, image: np.ndarray, images: int) -> np.ndarray:
-    result = np.zeros((images, values.shape[1]))
-    np.add.at(result, image, values)
-    return result
+def _resampled(persons: PersonOks, values: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Means of `values` [G, 6] in bootstrap samples of the images: [samples, 7] over REPORTED."""
+    images, image = np.unique(persons.image_id, return_inverse=True)
+    sums, counts = np.zeros((len(images), values.shape[1])), np.zeros((len(images), values.shape[1]))
+    np.add.at(sums, image, values)
+    np.add.at(counts, image, ~np.isnan(persons.oks))
+    weights = draws(len(images), samples, seed).astype(np.float64)
+    return _means(weights @ sums, weights @ counts)

@@ -31,7 +31,7 @@ def evaluate_with_pycocotools(gt: Any, dt: Any, *, use_area: bool = True) -> dic
         keypoints = truth.keypoints[:, PART_SLICES[part]]
         persons = [
             {
-                "id": int(truth.annotation_id[g]),
+                "id": g + 1,  # not the annotation's: COCOeval reads a match with id 0 as none (cocoapi#332)
                 "image_id": images[truth.image[g]]["id"],
                 "category_id": 1,
                 "bbox": truth.box[g].tolist(),

@@ -34,9 +34,9 @@ class Matched:
     parts: dict[str, PartMatches]
 
 
-def match_wholebody(gt: Any, dt: Any, *, use_area: bool = True) -> Matched:
-    """Read and match; arguments as of evaluate_wholebody."""
-    annotations, name = load_json(gt, "ground truth")
+def match_wholebody(gt: Any, dt: Any, *, use_area: bool = True, name: str = "ground truth") -> Matched:
+    """Read and match; arguments as of evaluate_wholebody, `name` is what messages call a loaded `gt`."""
+    annotations, name = load_json(gt, name)
     truth = read_ground_truth(annotations, use_area=use_area, name=name)
     predictions = read_predictions(dt, truth, person_category(annotations))
     return Matched(truth, predictions, match_parts(truth, predictions))

@@ -1,0 +1,117 @@
+"""python -m posedistill evaluate: COCO-WholeBody metrics of a file of predictions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from posedistill.errors import UserError
+from posedistill.evaluation.accumulate import METRICS
+from posedistill.evaluation.files import write_json
+from posedistill.evaluation.records import load_json
+from posedistill.evaluation.wholebody import REPORTED, evaluate_wholebody, match_wholebody, metrics_of
+
+DESCRIPTION = """COCO-WholeBody AP and AR of body, foot, face, left and right hand, hand (their mean) and whole body.
+Equal to xtcocotools, the tool of the published numbers. Predictions: COCO results, keypoints as one list of 399 numbers
+or split as mmpose writes them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `evaluate`."""
+    parser.description = DESCRIPTION
+    parser.add_argument("--annotations", required=True, type=Path, metavar="GT.json", help="COCO-WholeBody annotations")
+    parser.add_argument("--predictions", required=True, type=Path, metavar="DT.json", help="COCO results")
+    parser.add_argument("--compare", type=Path, metavar="DT.json", help="other predictions: is the difference real?")
+    parser.add_argument(
+        "--bootstrap", type=_count, default=None, metavar="N", help="95 %% intervals from N samples of the images"
+    )
+    parser.add_argument("--seed", type=_count, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--no-area", action="store_true", help="take areas from the boxes, × 0.53 (as for CrowdPose)")
+    parser.add_argument("--reference", action="store_true", help="let pycocotools' COCOeval do the work, slowly")
+    parser.add_argument("--output", type=Path, metavar="metrics.json", help="write the metrics as JSON")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative: {text}")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the tables, write the file; 0 if all went well."""
+    if args.reference and (args.bootstrap or args.compare):
+        raise UserError("--reference gives the metrics alone: leave out --bootstrap and --compare")
+    annotations, name = load_json(args.annotations, "annotations")
+    if args.reference:
+        content: dict[str, Any] = evaluate_wholebody(
+            annotations, args.predictions, use_area=not args.no_area, reference=True
+        )
+        print(metric_table(content))
+    else:
+        content = _evaluate(args, annotations, name)
+    if args.output:
+        write_json(args.output, content)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace, annotations: Any, name: str) -> dict[str, Any]:
+    from posedistill.evaluation import bootstrap
+
+    samples = args.bootstrap if args.bootstrap is not None else (1000 if args.compare else 0)
+    matched = match_wholebody(annotations, args.predictions, use_area=not args.no_area, name=name)
+    metrics = metrics_of(matched)
+    content: dict[str, Any] = dict(metrics)
+    drawn = bootstrap.resampled_metrics(matched, samples, args.seed, progress=True) if samples else None
+    intervals = None
+    if drawn is not None:
+        intervals = content["intervals"] = bootstrap.intervals(drawn)
+    print(metric_table(metrics, intervals))
+    if args.compare:
+        other = match_wholebody(annotations, args.compare, use_area=not args.no_area, name=name)
+        content["compared"] = metrics_of(other)
+        print(f"\n{args.compare}\n{metric_table(content['compared'])}")
+        if drawn is not None:
+            against = bootstrap.resampled_metrics(other, samples, args.seed, progress=True)
+            differences = bootstrap.paired_intervals(drawn, against)
+            content["difference_intervals"] = differences
+            print(f"\n{args.predictions} − {args.compare}, paired 95 % interval of the difference of AP\n")
+            print(difference_table(metrics, content["compared"], differences))
+    return content
+
+
+def metric_table(metrics: dict[str, dict[str, float]], intervals: Any = None) -> str:
+    """Metrics in percent as aligned text; with intervals the AP's stands behind it."""
+    head = ["part", *METRICS] if not intervals else ["part", "AP", "95 % interval", *METRICS[1:]]
+    rows = [head]
+    for part in REPORTED:
+        cells = [_percent(metrics[part][metric]) for metric in METRICS]
+        if intervals:
+            low, high = intervals[part]["AP"]
+            cells.insert(1, f"{_percent(low)} to {_percent(high)}")
+        rows.append([part, *cells])
+    return _aligned(rows)
+
+
+def difference_table(a: dict, b: dict, intervals: Any) -> str:
+    """Difference of AP per part in points, its interval, and whether that excludes 0."""
+    rows = [["part", "difference", "95 % interval", ""]]
+    for part in REPORTED:
+        low, high = intervals[part]["AP"]
+        real = "real" if low > 0 or high < 0 else "not told apart from 0"
+        difference = a[part]["AP"] - b[part]["AP"]
+        rows.append([part, f"{100 * difference:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}", real])
+    return _aligned(rows)
+
+
+def _percent(value: float) -> str:
+    return "–" if value < 0 else f"{100 * value:.2f}"
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,80 @@
+"""The files that an evaluation leaves: the same bytes for the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from posedistill.evaluation.mean_oks import PersonOks
+from posedistill.evaluation.records import ALL_PARTS, load_json
+from posedistill.files import write_atomic
+
+PREDICTIONS = Path("predictions")
+METRICS = Path("reports/metrics")
+METRIC_DIGITS = 6  # sums of many floats differ in the last bits from machine to machine
+SUMMARY_PARTS = ("wholebody", "body", "foot", "face", "hand")
+
+
+def file_name(model: str, val_set: str | None = None) -> str:
+    """Name (without suffix) of a model's files; the second and later validation sets are named, the first is not."""
+    return model if val_set is None else f"{model}-{val_set}"
+
+
+def write_json(path: str | Path, content: Any, *, pretty: bool = True) -> None:
+    """Write `content` as JSON, indented unless not `pretty`, with a final newline."""
+    write_atomic(path, orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if pretty else 0)))
+
+
+def rounded(value: Any, digits: int = METRIC_DIGITS) -> Any:
+    """The same structure with every float rounded."""
+    if isinstance(value, Mapping):
+        return {key: rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item, digits) for item in value]
+    return round(float(value), digits) if isinstance(value, (float, np.floating)) else value
+
+
+def write_person_oks(path: str | Path, persons: PersonOks) -> None:
+    """One row a person: annotation_id, image_id and the OKS of each part (null where it has no labelled keypoint)."""
+    rows = [
+        {
+            "annotation_id": annotation,
+            "image_id": image,
+            "oks": [None if np.isnan(x) else round(x, METRIC_DIGITS) for x in oks],
+        }
+        for annotation, image, oks in zip(
+            persons.annotation_id.tolist(), persons.image_id.tolist(), persons.oks.tolist()
+        )
+    ]
+    write_json(path, {"parts": list(ALL_PARTS), "persons": rows}, pretty=False)
+
+
+def read_person_oks(path: str | Path) -> PersonOks:
+    """What write_person_oks wrote. UserError if the file is missing or broken."""
+    rows = load_json(path, "OKS of persons")[0]["persons"]
+    oks = np.array([[np.nan if x is None else x for x in row["oks"]] for row in rows], dtype=np.float64)
+    return PersonOks(
+        np.array([row["annotation_id"] for row in rows], dtype=np.int64),
+        np.array([row["image_id"] for row in rows]),
+        oks.reshape(-1, len(ALL_PARTS)),
+    )
+
+
+def summarise(
+    metric_files: Sequence[str | Path] | Mapping[str, str | Path], path: str | Path = METRICS / "summary.json"
+) -> dict:
+    """Write model → AP of the whole body, body, foot, face and hand, from files of metrics; → what was written.
+
+    The models are named after their files, or as the mapping says.
+    """
+    named = metric_files if isinstance(metric_files, Mapping) else {Path(file).stem: file for file in metric_files}
+    summary = {}
+    for model, file in named.items():
+        metrics = load_json(file, "metrics")[0]
+        summary[model] = {part: metrics[part]["AP"] for part in SUMMARY_PARTS}
+    write_json(path, summary)
+    return summary
