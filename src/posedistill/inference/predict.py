@@ -153,7 +153,7 @@ class _Drawings:
             path = self.out / f"{kind}.mp4"
             temporary = self._stack.enter_context(atomic_path(path))
             size = (picture.shape[1], picture.shape[0])
-            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*"mp4v"), self.source.fps, size)
+            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), self.source.fps, size)
             if not writer.isOpened():
                 raise UserError(f"{path}: this OpenCV cannot write MP4 video; use --no-drawings for keypoints alone")
             self._writers[kind] = writer

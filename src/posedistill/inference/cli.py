@@ -1,0 +1,79 @@
+"""python -m posedistill predict: keypoints and drawings of pictures, folders and videos."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from posedistill.errors import UserError
+from posedistill.inference.boxes import Boxes, whole_image
+from posedistill.inference.detector import Detector
+from posedistill.inference.pose import PoseEstimator
+from posedistill.inference.predict import FindBoxes, Predicted, predict_source
+from posedistill.inference.sources import open_source
+from posedistill.inference.weights import WEIGHTS, choose_device, describe_device, load_model
+
+DESCRIPTION = "Predict 133 keypoints a person, write them as COCO results and draw them."
+EPILOG = (
+    "Writes DIR/keypoints.json and, unless --no-drawings, overlays and OpenPose-style pictures on black for ControlNet "
+    "(videos for a video). Inputs that cannot be read are listed and skipped, and the exit code is then 1."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.add_argument("input", type=Path, help="a picture, a folder of pictures, or a video")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--boxes", type=Path, help="JSON: COCO detections, or {file name: [[x, y, width, height], ...]}")
+    where.add_argument("--detector", type=Path, help="ONNX with outputs dets and labels, as mmdeploy exports RTMDet")
+    parser.add_argument("--weights", type=Path, default=Path(WEIGHTS), help=".safetensors, mmpose .pth or .onnx")
+    parser.add_argument("--out", type=Path, default=Path("runs/predict"), metavar="DIR", help="(%(default)s)")
+    parser.add_argument(
+        "--flip-test", action="store_true", help="mean of the picture and its mirror: better, half as fast"
+    )
+    parser.add_argument("--box-score", type=float, default=0.3, help="boxes below are left out (%(default)s)")
+    parser.add_argument("--threshold", type=float, default=0.3, help="points below are not drawn (%(default)s)")
+    parser.add_argument("--no-drawings", action="store_true", help="keypoints.json alone")
+    parser.add_argument("--batch", type=int, default=32, help="persons at a time (%(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = all cores")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.batch < 1 or args.threads < 0:
+        raise UserError("--batch must be at least 1 and --threads at least 0")
+    source = open_source(args.input)
+    device = choose_device(args.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    threads = args.threads or torch.get_num_threads()
+    model = load_model(args.weights, device, threads)
+    find_boxes: FindBoxes = whole_image
+    if args.boxes is not None:
+        find_boxes = Boxes(args.boxes, args.box_score)
+    elif args.detector is not None:
+        find_boxes = Detector(args.detector, args.box_score, threads, device)
+    height, width = model.input_size
+    print(f"{args.weights} (input {height}x{width}) runs on {describe_device(model, device)}")
+    if find_boxes is whole_image:
+        print("no --boxes and no --detector: each whole picture is taken as one person")
+    done = predict_source(
+        source,
+        find_boxes,
+        PoseEstimator(model, device, args.flip_test),
+        args.out,
+        batch=args.batch,
+        threshold=args.threshold,
+        drawings=not args.no_drawings,
+    )
+    return _report(done, args.out)
+
+
+def _report(done: Predicted, out: Path) -> int:
+    print(f"{done.persons} persons in {done.frames} pictures or frames; written to {out}")
+    if done.empty:
+        print(f"{done.empty} of them have no box, and so no person")
+    for skipped in done.skipped:
+        print(f"skipped {skipped.name}: {skipped.reason}", file=sys.stderr)
+    return 1 if done.skipped else 0

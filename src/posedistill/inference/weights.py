@@ -1,0 +1,49 @@
+"""A model to predict with, from any file that holds one: safetensors, mmpose's .pth, or ONNX."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from posedistill.errors import UserError
+from posedistill.keypoints import NUM_KEYPOINTS
+from posedistill.models.checkpoint import model_from_checkpoint
+from posedistill.models.onnx_model import OnnxModel
+from posedistill.models.rtmpose import RTMPose
+
+WEIGHTS = "models/stage2.safetensors"  # what the pipeline makes
+
+
+def load_model(path: str | Path, device: str = "cpu", threads: int = 1) -> RTMPose | OnnxModel:
+    """The whole-body model in `path`; its size and input size are read from the file.
+
+    UserError if the file is missing, damaged, of another kind, or for other than 133 keypoints.
+    """
+    path = Path(path)
+    if not path.is_file():
+        hint = f"; the pipeline (make repro) makes {WEIGHTS}" if path == Path(WEIGHTS) else ""
+        raise UserError(f"{path}: there is no such file, expected weights (.safetensors, .pth or .onnx){hint}")
+    model: nn.Module
+    if path.suffix.lower() == ".onnx":
+        model = OnnxModel(path, threads=threads, device=device)
+    else:
+        model = model_from_checkpoint(path)
+    if model.keypoints != NUM_KEYPOINTS:
+        raise UserError(f"{path}: expected {NUM_KEYPOINTS} keypoints (COCO-WholeBody), found {model.keypoints}")
+    return model
+
+
+def choose_device(wanted: str) -> str:
+    """cpu or cuda. "auto" takes a GPU if there is one; asking for one that is not there is a UserError."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch finds no GPU here, allowed: auto, cpu")
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
+
+
+def describe_device(model: nn.Module, device: str) -> str:
+    """What computes, in words, for the first line that `predict` prints."""
+    if isinstance(model, OnnxModel):
+        return "the GPU (onnxruntime)" if model.provider.startswith("CUDA") else "the CPU (onnxruntime)"
+    return f"the GPU ({torch.cuda.get_device_name(device)})" if device == "cuda" else "the CPU (PyTorch)"

@@ -1,0 +1,150 @@
+"""`predict` from the command line: what it writes, what it says, and its exit code."""
+
+import argparse
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from posedistill.errors import UserError
+from posedistill.evaluation import evaluate_wholebody
+from posedistill.export.onnx_file import export_onnx
+from posedistill.inference import cli
+from posedistill.models.checkpoint import save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def weights(random_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_checkpoint(random_model(), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i, name in enumerate(("a.jpg", "a.png", "b.jpg")):
+        coarse = np.random.default_rng(i).integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(cv2.resize(coarse, (80, 60))).save(pictures / name)
+    return pictures
+
+
+def predict(*arguments):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    return cli.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def results(out):
+    return json.loads((out / "keypoints.json").read_text())
+
+
+def test_a_folder_without_boxes(folder, weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict(folder, "--weights", weights, "--out", out, "--batch", 2) == 0
+    said = capsys.readouterr().out
+    assert "runs on the CPU" in said
+    assert "each whole picture is taken as one person" in said
+    assert "3 persons in 3 pictures" in said
+    entries = results(out)
+    assert [entry["file_name"] for entry in entries] == ["a.jpg", "a.png", "b.jpg"]
+    assert [entry["image_id"] for entry in entries] == [0, 1, 2]
+    assert all(len(entry["keypoints"]) == 399 and entry["category_id"] == 1 for entry in entries)
+    # two pictures of the same stem have drawings of their own
+    assert sorted(file.name for file in (out / "overlay").iterdir()) == ["a.jpg.jpg", "a.png.jpg", "b.jpg"]
+    assert sorted(file.name for file in (out / "openpose").iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
+    drawn = np.array(Image.open(out / "openpose" / "b.png"))
+    assert drawn.shape == (60, 80, 3) and drawn.any()
+
+
+def test_boxes_say_who_is_where_and_results_can_be_evaluated(folder, weights, tmp_path, capsys):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(
+        json.dumps({"a.jpg": [[0, 0, 40, 60], [40, 0, 40, 60], [0, 0, 9, 9, 0.1]], "b.jpg": [[9, 9, 30, 30]]})
+    )
+    out = tmp_path / "out"
+    assert predict(folder, "--weights", weights, "--out", out, "--boxes", boxes, "--no-drawings", "--flip-test") == 0
+    assert "1 of them have no box" in capsys.readouterr().out
+    entries = results(out)
+    assert [(entry["image_id"], entry["box"]) for entry in entries] == [
+        (0, [0, 0, 40, 60]),
+        (0, [40, 0, 40, 60]),
+        (2, [9, 9, 30, 30]),
+    ]
+    assert not (out / "overlay").exists()
+    truth = _as_ground_truth(entries)
+    assert evaluate_wholebody(truth, entries)["wholebody"]["AP"] == pytest.approx(1)
+
+
+def _as_ground_truth(entries):
+    """The results as the labels of a COCO-WholeBody file: judged on itself, a prediction is perfect."""
+    fields = {"keypoints": (0, 17), "foot_kpts": (17, 23), "face_kpts": (23, 91), "lefthand_kpts": (91, 112)}
+    fields["righthand_kpts"] = (112, 133)
+    annotations = []
+    for number, entry in enumerate(entries):
+        points = np.array(entry["keypoints"]).reshape(133, 3)
+        points[:, 2] = 2
+        parts = {field: points[low:high].ravel().tolist() for field, (low, high) in fields.items()}
+        annotation = {"id": number + 1, "image_id": entry["image_id"], "category_id": 1, "iscrowd": 0, "area": 4000.0}
+        annotations.append(annotation | parts | {"bbox": entry["box"], "num_keypoints": 17})
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": 60, "width": 80} for i in range(3)]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+
+
+def test_damaged_pictures_are_listed_and_the_exit_code_tells(folder, weights, tmp_path, capsys):
+    (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:200])
+    out = tmp_path / "out"
+    assert predict(folder, "--weights", weights, "--out", out) == 1
+    said = capsys.readouterr()
+    assert "skipped broken.jpg" in said.err
+    assert len(results(out)) == 3
+
+
+def test_a_video_gives_videos(weights, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 12, (96, 64))
+    for i in range(40):
+        writer.write(np.full((64, 96, 3), 6 * i, np.uint8))
+    writer.release()
+    out = tmp_path / "out"
+    assert predict(tmp_path / "clip.mp4", "--weights", weights, "--out", out, "--batch", 7) == 0
+    assert [entry["image_id"] for entry in results(out)] == list(range(40))
+    assert results(out)[3]["file_name"] == "clip.mp4#3"
+    for name in ("overlay.mp4", "openpose.mp4"):
+        capture = cv2.VideoCapture(str(out / name))
+        assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 40
+        assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(12)
+        assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (96, 64)
+
+
+def test_a_damaged_video_is_listed(weights, tmp_path, capsys):
+    (tmp_path / "clip.mp4").write_bytes(b"nothing" * 99)
+    assert predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / "out") == 1
+    assert "skipped clip.mp4" in capsys.readouterr().err
+    assert results(tmp_path / "out") == []
+
+
+def test_onnx_weights_give_the_same_keypoints(random_model, folder, weights, tmp_path):
+    export_onnx(random_model(), tmp_path / "model.onnx")
+    for file in (weights, tmp_path / "model.onnx"):
+        assert predict(folder, "--weights", file, "--out", tmp_path / file.suffix, "--no-drawings") == 0
+    a, b = (np.array([entry["keypoints"] for entry in results(tmp_path / kind)]) for kind in (".safetensors", ".onnx"))
+    assert (np.abs(a - b) < 0.01).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--weights", "none.pth"), "none.pth: there is no such file"),
+        (("--boxes", "none.json"), "none.json: cannot be read"),
+        (("--detector", "none.onnx"), "none.onnx: there is no such file"),
+        (("--batch", "0"), "--batch must be at least 1"),
+    ],
+)
+def test_bad_arguments_are_one_clear_error_and_nothing_is_written(folder, weights, tmp_path, arguments, message):
+    defaults = () if "--weights" in arguments else ("--weights", weights)
+    with pytest.raises(UserError, match=message):
+        predict(folder, "--out", tmp_path / "out", *defaults, *arguments)
+    assert not (tmp_path / "out").exists()
