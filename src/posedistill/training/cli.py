@@ -1,0 +1,57 @@
+"""`python -m posedistill train`: one stage's training without its notebook, and what torchrun starts."""
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from posedistill.errors import UserError
+from posedistill.params import Params, from_settings, load_params
+
+STAGES = ("teacher", "baseline", "stage1", "stage2")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Train one model as its pipeline stage does; prepared/ must be there."
+    parser.add_argument("--stage", required=True, choices=STAGES)
+    parser.add_argument("--params", default="params.yaml", help="settings, YAML or JSON (default: %(default)s)")
+    parser.add_argument("--name", help="name of the model (default: the stage's)")
+    parser.add_argument("--output", help="file of the model (default: models/NAME.safetensors)")
+    parser.add_argument("--curves", help="file of the curves (default: reports/curves/NAME.tsv)")
+    parser.add_argument("--teacher", help="teacher of stage 1 (default: models/teacher.safetensors)")
+    parser.add_argument("--init", help="model that stage 2 starts from (default: by the setting stage2.init)")
+    parser.add_argument("--prepared", help="folder of the prepared data (default: prepared)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from posedistill.training.runs import Where
+
+    fields = [field.name for field in dataclasses.fields(Where)]
+    where = Where(**{name: getattr(args, name) for name in fields if getattr(args, name) is not None})
+    params = _params(Path(args.params), args.stage)
+    if args.stage in ("teacher", "baseline"):
+        from posedistill.training.supervised import train_supervised
+
+        result = train_supervised(params, args.stage, where)
+    elif args.stage == "stage1":
+        from posedistill.training.stage1 import distill_stage1
+
+        result = distill_stage1(params, where)
+    else:
+        from posedistill.training.stage2 import distill_stage2
+
+        result = distill_stage2(params, where)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"{result.model_path}  {result.curves_path}")
+    return 0
+
+
+def _params(path: Path, stage: str) -> Params:
+    """All settings of a file, or in JSON perhaps only those that the stage lists."""
+    if path.suffix != ".json":
+        return load_params(path)
+    try:
+        return from_settings(json.loads(path.read_text()), stage)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as settings ({error})") from error

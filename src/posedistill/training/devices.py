@@ -1,0 +1,109 @@
+"""What a training runs on, and how: `runtime`, with every `auto` decided."""
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, autocast, dtype, nn
+from torch import device as torch_device
+
+from posedistill.errors import UserError
+from posedistill.params import Runtime
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and how to use it. `precision` is that of convolutions and matrix products; losses are float32."""
+
+    torch: torch_device
+    precision: dtype
+    channels_last: bool
+    compile: bool
+    workers: int
+    threads: int
+    micro_batch: int | None
+
+    @property
+    def cuda(self) -> bool:
+        return self.torch.type == "cuda"
+
+    def autocast(self) -> autocast:
+        return autocast(self.torch.type, self.precision, enabled=self.precision != torch.float32)
+
+    def place(self, module: Module) -> Module:
+        """`module` on the device, in the memory layout that is fast there."""
+        module.to(self.torch)
+        if self.channels_last:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return module
+
+    def layout(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images.contiguous()
+
+    def facts(self) -> dict[str, Any]:
+        """What of this changes results, if only in the last bits: part of a training's key."""
+        return {
+            "device": self.torch.type,
+            "precision": str(self.precision),
+            "channels_last": self.channels_last,
+            "compile": self.compile,
+            "threads": self.threads,
+            "micro_batch": self.micro_batch,
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+        }
+
+
+def device_type(runtime: Runtime) -> str:
+    """cpu or cuda. `auto` takes the GPU if there is one; asked for one that is not there is a UserError, because a
+    training that silently runs on the CPU is found out days later."""
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("runtime.device is cuda, but PyTorch finds no GPU here; allowed: auto, cpu")
+    if runtime.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return runtime.device
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose(runtime: Runtime) -> Device:
+    """Decide every `auto` of `runtime` for this machine and this one of its processes."""
+    cuda = device_type(runtime) == "cuda"
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if cuda and processes > torch.cuda.device_count():
+        raise UserError(f"{processes} processes need a GPU each, but this machine has {torch.cuda.device_count()}")
+    precision = runtime.precision
+    if precision == "auto":
+        precision = "bfloat16" if cuda and torch.cuda.is_bf16_supported() else "float32"
+    workers = runtime.workers
+    if workers == "auto":
+        # On the CPU the model takes the cores, and one loader process keeps up with it.
+        workers = min(16, max(1, cores() // processes)) if cuda else min(1, cores() - 1)
+    return Device(
+        torch=torch.device("cuda", rank) if cuda else torch.device("cpu"),
+        precision=getattr(torch, precision),
+        channels_last=cuda if runtime.channels_last == "auto" else bool(runtime.channels_last),
+        compile=cuda if runtime.compile == "auto" else bool(runtime.compile),
+        workers=int(workers),
+        threads=runtime.threads,
+        micro_batch=runtime.micro_batch,
+    )
+
+
+def set_up(device: Device) -> None:
+    """Process-wide settings: threads, and the same numbers every time on the CPU."""
+    torch.set_num_threads(device.threads)
+    if device.cuda:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    else:
+        torch.use_deterministic_algorithms(True)

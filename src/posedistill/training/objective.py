@@ -1,0 +1,82 @@
+"""What a training minimises, as the loop sees it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posedistill.models import simcc
+from posedistill.models.rtmpose import RTMPose
+
+Pair = tuple[Tensor, Tensor]
+
+
+def full(values: Tensor) -> Tensor:
+    """At least float32: softmax and sums of squares lose too much in bfloat16."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def full_pair(pair: Pair) -> Pair:
+    """`full` of both axes."""
+    return full(pair[0]), full(pair[1])
+
+
+def detached(pair: Pair) -> Pair:
+    """Both axes without their history."""
+    return pair[0].detach(), pair[1].detach()
+
+
+def labels_of(keypoints: Tensor, input_size: tuple[int, int], dtype: torch.dtype) -> tuple[Pair, Tensor]:
+    """Keypoints [B, K, 3] in input pixels → Gaussian labels (x [B, K, 2W], y [B, K, 2H]) and weights [B, K]."""
+    return simcc.encode(keypoints, input_size, dtype), simcc.label_weight(keypoints, input_size).to(dtype)
+
+
+class Objective(nn.Module):
+    """The networks that are trained, and their loss.
+
+    `parameters()` are those that are trained and nothing else. A frozen network is kept in a tuple, where neither the
+    optimiser nor `state_dict()`, `train()` or DistributedDataParallel find it: it stays as it is, in eval mode,
+    whatever is called on the objective. (The published code lost its teacher's BatchNorm statistics through `train()`.)
+    """
+
+    averaged: nn.Module  # what the moving average follows: the student, or its head
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before every epoch; `epoch` counts from 0."""
+
+    def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
+        """Images [B, 3, H, W] normalised and keypoints [B, K, 3] → the weighted loss terms (0-d, batch means; `total`
+        is their sum), the student's logits, and the teacher's where there is one."""
+        raise TypeError(f"{type(self).__name__} needs a forward of its own")
+
+    def weight(self, keypoints: Tensor) -> Tensor:
+        """Weight [B, K] of the keypoints in the logged accuracy."""
+        return keypoints[..., 2]
+
+    def model(self, averaged: Any) -> RTMPose:
+        """The model to validate and to write, with `averaged` in its place."""
+        return averaged
+
+    def facts(self) -> dict[str, float]:
+        """Numbers of the present epoch for the curves."""
+        return {}
+
+    def gradient_norms(self, images: Tensor, keypoints: Tensor) -> dict[str, float]:
+        """Norm of the gradient of each weighted term by itself, on one batch, over the averaged module.
+
+        Runs in eval mode, so that it leaves no trace in the BatchNorm statistics: a training with and without this is
+        the same.
+        """
+        was_training = self.training
+        self.eval()
+        terms, _, _ = self.forward(images, keypoints)  # not self(…): that may be compiled, for training
+        terms = {name: term for name, term in terms.items() if name != "total" and term.requires_grad}
+        norms = {}
+        if len(terms) > 1:
+            parameters = [parameter for parameter in self.averaged.parameters() if parameter.requires_grad]
+            for name, term in terms.items():
+                gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+                norm = torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
+                norms[f"grad_{name}"] = norm.item()
+        self.train(was_training)
+        return norms
