@@ -18,12 +18,13 @@ Every SimCC loss adds up over two axes. A pair (x [N, K, Wx], y [N, K, Wy]) hold
 Gaussian labels of `posedistill.models.simcc.encode`.
 """
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 Pair = tuple[Tensor, Tensor]
+Epoch = TypeVar("Epoch", float, Tensor)  # a tensor where a compiled step must not depend on its value
 
 # Logits are multiplied by this before every softmax (RTMPose, arXiv 2303.07399, section 3.3.2: temperature τ = 0.1).
 # The Gaussian labels too, so V is not the Gaussian itself but softmax(10·Gaussian).
@@ -93,7 +94,7 @@ def feature_loss(student: Tensor, teacher: Tensor, reduction: Literal["sum", "me
     return error if reduction == "sum" else error / student[0].numel()
 
 
-def decay(epoch: float, epochs: int) -> float:
+def decay(epoch: Epoch, epochs: int) -> Epoch:
     """r(t): the weight of both distillation terms, 1 in the first epoch (`epoch` 0) and 1/epochs in the last.
 
     The paper counts t from 1 and writes 1 − (t − 1)/t_max; `epoch` counts from 0.

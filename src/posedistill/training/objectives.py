@@ -5,7 +5,7 @@ Pure functions of what the models answered; 0-d tensors come back under the name
 
 from torch import Tensor, nn
 
-from posedistill.losses import Pair, decay, feature_loss, label_loss, logit_loss
+from posedistill.losses import Epoch, Pair, decay, feature_loss, label_loss, logit_loss
 from posedistill.params import Loss
 
 
@@ -18,7 +18,7 @@ def stage1_losses(
     weight: Tensor,
     *,
     loss: Loss,
-    epoch: int,
+    epoch: Epoch,
     epochs: int,
     align: nn.Module | None = None,
 ) -> dict[str, Tensor]:
