@@ -54,7 +54,7 @@ def run(experiment: str, chosen: Sequence[int] | None, processes: int) -> Path:
         plan = ablation.sweep(numbers)
     schedule.run_all(plan.workspaces, partial(_start, root, base, settings, checkpoints), processes, experiment)
     evaluate = settings["evaluate"]
-    gathered = results.gather(plan, base, truth, evaluate["bootstrap"], evaluate["seed"])
+    gathered = results.gather(plan, base, evaluate["bootstrap"], evaluate["seed"])
     out = root / METRICS / f"{experiment}.json"
     results.write_results(out, gathered)
     print(out.relative_to(root))

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
-from posedistill.evaluation.mean_oks import PersonOks, paired_mean_oks_difference, person_oks
+from posedistill.evaluation.files import read_person_oks, rounded
+from posedistill.evaluation.mean_oks import PersonOks, paired_mean_oks_difference
 from posedistill.experiments.workspaces import Experiment
 from posedistill.files import write_atomic
 
@@ -31,14 +32,13 @@ def shortened(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def gather(experiment: Experiment, base: Path, truth: Path, samples: int, bootstrap_seed: int) -> dict[str, Any]:
+def gather(experiment: Experiment, base: Path, samples: int, bootstrap_seed: int) -> dict[str, Any]:
     """Numbers of all models and seeds of an experiment below `base`, and the difference in mean OKS of each pair.
 
     Differences carry the 95 % interval of a paired bootstrap over images: of each seed by itself, and pooled, where
     each person's OKS is averaged over the seeds.
     """
     seeds = experiment.seeds
-    annotations = json.loads(truth.read_text())
     persons: dict[tuple[str, int], PersonOks] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for model in experiment.models:
@@ -46,8 +46,7 @@ def gather(experiment: Experiment, base: Path, truth: Path, samples: int, bootst
         for seed in seeds:
             workspace, name = experiment.place(model, seed)
             numbers[model][str(seed)] = shortened(read_metrics(base / workspace, name))
-            predictions = json.loads((base / workspace / "predictions" / f"{name}.json").read_text())
-            persons[model, seed] = person_oks(annotations, predictions)
+            persons[model, seed] = read_person_oks(base / workspace / "predictions" / f"{name}-oks.json")
     differences = {}
     for title, (a, b) in experiment.pairs.items():
         runs_a, runs_b = ([persons[model, seed] for seed in seeds] for model in (a, b))
@@ -63,14 +62,4 @@ def gather(experiment: Experiment, base: Path, truth: Path, samples: int, bootst
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """Write as JSON with six digits: enough for tables, and few enough to be the same on like machines."""
-    write_atomic(path, json.dumps(_rounded(results), indent=1) + "\n")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, Mapping):
-        return {name: _rounded(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value
+    write_atomic(path, json.dumps(rounded(results), indent=1) + "\n")

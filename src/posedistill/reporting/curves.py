@@ -1,6 +1,6 @@
 """Figures of a training: loss terms, learning rate, accuracy and validation AP over the epochs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from posedistill.errors import UserError
-from posedistill.reporting.style import BLUE, GREEN, GREY, MODEL_COLORS, MODEL_NAMES, ORANGE, RED
+from posedistill.reporting.style import BLUE, GREEN, MODEL_COLORS, MODEL_NAMES, ORANGE, RED
 
 CURVES = Path("reports/curves")
 TERM_NAMES = {"label": "labels", "feature": "features", "logit": "logits", "total": "total"}
@@ -47,20 +47,17 @@ def nothing_figure(text: str) -> Figure:
     return figure
 
 
-def compare_runs(runs: Mapping[str, pd.DataFrame], column: str, title: str, x: str = "epoch") -> Figure:
+def compare_runs(runs: Mapping[str, pd.DataFrame], column: str, title: str, scale: float = 1.0) -> Figure:
     """One column of several models' curves in one figure (validation AP of all, for example)."""
     figure, (axes,) = panels(1, 3.4)
     for name, frame in runs.items():
-        seen = frame[[x, column]].dropna()
-        axes.plot(
-            seen[x],
-            seen[column],
-            marker="o",
-            ms=4,
-            color=MODEL_COLORS.get(name, RED),
-            label=MODEL_NAMES.get(name, name),
-        )
-    axes.set_title(title)
-    axes.set_xlabel("epoch")
-    axes.legend()
+        if column not in frame or frame[column].isna().all():
+            continue
+        seen = frame[["epoch", column]].dropna()
+        color, label = MODEL_COLORS.get(name, RED), MODEL_NAMES.get(name, name)
+        axes.plot(seen["epoch"], scale * seen[column], "-", marker="o", ms=5, color=color, label=label)
+    axes.set(title=title, xlabel="epoch")
+    axes.set_ylim(bottom=0)
+    if axes.lines:
+        axes.legend()
     return figure

@@ -86,7 +86,7 @@ class Picture:
 
 
 def save_figure(figure: Figure, name: str, alt: str | None = None, folder: Path = FIGURES) -> Picture:
-    """Write a figure to reports/figures/<name>.png (`name` is <stage>-<what>) and close it.
+    """Write a figure to reports/figures/<name>.png (`name` is <stage>/<what>) and close it.
 
     The file holds no version, date or path, and at most 256 colours, which keeps it small.
     """

@@ -85,8 +85,9 @@ def key_values(values: Mapping[str, Any], head: tuple[str, str] = ("", "value"))
 
 
 def settings_table(section: Any, prefix: str = "") -> Table:
-    """The settings of a section of params.yaml, as the stage saw them."""
-    return key_values({f"{prefix}{name}": value for name, value in section.present()}, ("setting", "value"))
+    """The settings of a section of params.yaml, as the stage saw them; folders of this machine are left out."""
+    values = {f"{prefix}{name}": value for name, value in section.present() if name not in ("root", "tracked")}
+    return key_values(values, ("setting", "value"))
 
 
 def interval(low: float, high: float, digits: int = 1) -> str:

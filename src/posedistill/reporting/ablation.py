@@ -1,0 +1,107 @@
+"""Tables and figures of the ablation: variants of the distillation, with seeds, beside the published single figures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from posedistill.reporting import published, seeds
+from posedistill.reporting.comparison import Difference
+from posedistill.reporting.curves import panels
+from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
+from posedistill.reporting.tables import Table
+
+NAMES = {
+    "baseline": "labels only",
+    "feature": "+ features",
+    "logit": "+ logits",
+    "both": "+ both (stage 1)",
+    "no-decay": "stage 1, without decay",
+    "labelled": "stage 1, logits on labelled only",
+    "baseline-stage2": "labels only, then stage 2",
+    "stage2": "stage 1, then stage 2",
+}
+COLORS = dict(zip(NAMES, (BLUE, GREEN, SKY, ORANGE, PINK, GREY, "#8C564B", RED)))
+
+
+def variants_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """One row for each variant: its seeds as points, their mean as a bar; the baseline's mean as a line throughout."""
+    figure, (axes,) = panels(1, 0.9 + 0.36 * len(values))
+    for place, (variant, row) in enumerate(values.items()):
+        numbers, color = list(row.values()), COLORS.get(variant, GREY)
+        axes.plot(numbers, np.full(len(numbers), place), "o", ms=7, color=color)
+        axes.plot([np.mean(numbers)] * 2, [place - 0.3, place + 0.3], color=color, lw=3)
+    if "baseline" in values:
+        axes.axvline(float(np.mean(list(values["baseline"].values()))), color=COLORS["baseline"], lw=1, ls="--")
+    axes.set_yticks(range(len(values)), [NAMES.get(variant, variant) for variant in values])
+    axes.set(title=title, ylim=(len(values) - 0.5, -0.5))
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def differences_figure(rows: Mapping[str, Mapping[str, Difference]], xlabel: str, part: str = "wholebody") -> Figure:
+    """The differences of one part, a row each, with their intervals; filled where the interval excludes 0."""
+    figure, (axes,) = panels(1, 0.9 + 0.36 * len(rows))
+    for place, parts in enumerate(rows.values()):
+        item = parts[part]
+        color = GREY if not item.significant else (BLUE if item.mean > 0 else RED)
+        axes.plot([item.low, item.high], [place, place], color=color, lw=2.2, solid_capstyle="butt")
+        axes.plot(item.mean, place, "o", ms=7, mfc=color if item.significant else "white", mec=color, mew=1.8)
+    axes.axvline(0, color="#000000", lw=1)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), title="Pooled over the seeds, 95 % intervals over images")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def published_table(results: Mapping[str, Any]) -> Table:
+    """Our AP of the variants that the literature reports too, beside the published single figures."""
+
+    def ours(variant: str) -> float:
+        return 100 * float(np.mean([seed["AP"]["wholebody"] for seed in results["models"][variant].values()]))
+
+    rows = [
+        ("labels only", ours("baseline"), published.ABLATION["labels only"], "RTMPose-l"),
+        (
+            "teacher's logits, no label",
+            None,
+            published.ABLATION["teacher's logits only, no label"],
+            "RTMPose-l, stage 1",
+        ),
+        ("labels + logits", ours("logit"), None, None),
+        ("labels + features + logits, then stage 2", ours("stage2"), None, None),
+    ]
+    frame = pd.DataFrame(
+        [row[1:] for row in rows], index=[row[0] for row in rows], columns=["here", "published", "published model"]
+    ).astype(object)
+    frame = frame.where(frame.notna(), None)
+    frame.index.name = "whole-body AP, %"
+    return Table(
+        frame,
+        {"here": "{:.1f}", "published": "{:.1f}"},
+        "Published: COCO-WholeBody val, 256×192, one run each. Here: rendered people, mean over the seeds.",
+    )
+
+
+def conclusion(results: Mapping[str, Any]) -> str:
+    """In plain words which comparisons are told apart from zero, and which are not, as Markdown."""
+    groups: dict[str, list[str]] = {"gains": [], "losses": [], "not told apart from zero": []}
+    for title, parts in seeds.differences(results).items():
+        item = parts["wholebody"]
+        kind = "not told apart from zero" if not item.significant else ("gains" if item.mean > 0 else "losses")
+        groups[kind].append(f"{title} ({item.mean:+.1f})")
+    lines = [f"- **{name.capitalize()}**: {'; '.join(found) or 'none'}." for name, found in groups.items()]
+    return "Whole-body mean OKS, in points:\n\n" + "\n".join(lines)
+
+
+def sweep_table(results: Mapping[str, Any], metric: str = "mean_oks", part: str = "wholebody") -> Table:
+    """Stage 1 for each pair of alpha (rows) and beta (columns), in %."""
+    cells: dict[float, dict[str, float]] = {}
+    for name, (alpha, beta) in results["grid"].items():
+        values = [100 * seed[metric][part] for seed in results["models"][name].values()]
+        cells.setdefault(beta, {})[f"α = {alpha:g}"] = float(np.mean(values))
+    frame = pd.DataFrame({f"β = {beta:g}": column for beta, column in cells.items()})
+    frame.index.name = f"whole-body {'mean OKS' if metric == 'mean_oks' else metric}, %"
+    return Table(frame, "{:.1f}")
