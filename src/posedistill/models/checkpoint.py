@@ -13,7 +13,9 @@ from posedistill.errors import UserError
 from posedistill.models.head import SPLIT_RATIO
 from posedistill.models.layouts import Branch, State, has_head, normalise, size_of
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
-from posedistill.models.weights_file import read_weights, write_safetensors, write_torch
+from posedistill.models.weights_file import METADATA_KEY, read_weights, write_safetensors, write_torch
+
+Layout = Literal["own", "mmpose"]
 
 # What of the head belongs to one input size: a token's weights over the cells of the map, and the bins of the axes.
 INPUT_SIZED = ("head.mlp.1.weight", "head.cls_x.weight", "head.cls_y.weight")
@@ -97,7 +99,7 @@ def input_size_of(state: State) -> tuple[int, int]:
 def save_checkpoint(
     model: RTMPose,
     path: str | Path,
-    layout: Literal["own", "mmpose"] = "own",
+    layout: Layout = "own",
     metadata: Mapping[str, Any] | None = None,
     *,
     backbone_only: bool = False,
@@ -118,13 +120,13 @@ def save_checkpoint(
             continue
         tensor = tensor.detach().cpu().contiguous()
         state[name] = tensor.half() if half and tensor.is_floating_point() else tensor
-    about = {"size": model.size.name, "input_size": list(model.input_size), "keypoints": model.keypoints}
-    about |= dict(metadata or {})
+    about = dict(metadata or {})
+    about |= {"size": model.size.name, "input_size": list(model.input_size), "keypoints": model.keypoints}
     if layout == "own":
         write_safetensors(path, state, about)
     elif layout == "mmpose":
         # A clone each: a view would drag its whole storage into the file.
-        write_torch(path, {"meta": {"posedistill": about}, "state_dict": {n: t.clone() for n, t in state.items()}})
+        write_torch(path, {"meta": {METADATA_KEY: about}, "state_dict": {n: t.clone() for n, t in state.items()}})
     else:
         raise ValueError(f"layout {layout!r}: own or mmpose")
 

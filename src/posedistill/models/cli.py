@@ -5,19 +5,19 @@ from pathlib import Path
 
 from posedistill.errors import UserError
 from posedistill.files import sha256_file
-from posedistill.models.checkpoint import load_backbone, model_from_checkpoint, save_checkpoint
-from posedistill.models.layouts import Branch, has_head, normalise, size_of
+from posedistill.models.checkpoint import Layout, load_backbone, model_from_checkpoint, save_checkpoint
+from posedistill.models.layouts import has_head, normalise, size_of
 from posedistill.models.macs import count_parameters
-from posedistill.models.rtmpose import RTMPose, build_rtmpose
+from posedistill.models.rtmpose import build_rtmpose
 from posedistill.models.weights_file import read_weights
 
-LAYOUTS = {".safetensors": "own", ".pth": "mmpose", ".pt": "mmpose"}
+LAYOUTS: dict[str, Layout] = {".safetensors": "own", ".pth": "mmpose", ".pt": "mmpose"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Rewrite weights: from mmpose's layout, a distiller's file, an averaged copy or a CSPNeXt backbone file, or from "
-        "ours, to ours (safetensors) or to one that mmpose loads. The file never runs code."
+        "Rewrite weights: from mmpose's layout, a distiller's file, an averaged copy, a CSPNeXt backbone, or ours, "
+        "to ours (safetensors) or to what mmpose loads. No code in the file is ever run."
     )
     parser.add_argument("source", metavar="IN", type=Path, help="weights to read (.pth, .safetensors)")
     parser.add_argument("target", metavar="OUT", type=Path, help="file to write")
@@ -33,30 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    layout = args.layout or LAYOUTS.get(args.target.suffix.lower())
+    layout: Layout | None = args.layout or LAYOUTS.get(args.target.suffix.lower())
     if layout is None:
         raise UserError(
             f"{args.target}: suffix not known, expected {', '.join(LAYOUTS)}, or say --layout own or mmpose"
         )
-    model, backbone_only = _read(args.source, args.branch)
-    backbone_only = backbone_only or args.backbone_only
-    save_checkpoint(model, args.target, layout, backbone_only=backbone_only, half=args.half)
-    part = model.backbone if backbone_only else model
+    content, metadata = read_weights(args.source)
+    state = normalise(content, str(args.source), args.branch)
+    size = size_of(state)
+    if size is None or has_head(state):
+        model = model_from_checkpoint(args.source, branch=args.branch)
+    else:
+        model = build_rtmpose(size)
+        load_backbone(model, args.source, branch=args.branch)
+    backbone_only = args.backbone_only or not has_head(state)
+    save_checkpoint(model, args.target, layout, metadata, backbone_only=backbone_only, half=args.half)
+    parameters = count_parameters(model.backbone if backbone_only else model) / 1e6
     height, width = model.input_size
     what = "backbone" if backbone_only else f"input {height}×{width}, {model.keypoints} keypoints"
     print(
-        f"{args.target}: size {model.size.name}, {what}, {count_parameters(part) / 1e6:.2f} M parameters, {layout} layout, "
+        f"{args.target}: size {model.size.name}, {what}, {parameters:.2f} M parameters, {layout} layout, "
         f"sha256 {sha256_file(args.target)}"
     )
     return 0
-
-
-def _read(path: Path, branch: Branch) -> tuple[RTMPose, bool]:
-    """The model in a file, and whether it is its backbone alone."""
-    state = normalise(read_weights(path)[0], str(path), branch)
-    size = size_of(state)
-    if size is None or has_head(state):
-        return model_from_checkpoint(path, branch=branch), False
-    model = build_rtmpose(size)
-    load_backbone(model, path, branch=branch)
-    return model, True

@@ -64,7 +64,9 @@ def read_weights(path: str | Path) -> tuple[Any, dict[str, Any]]:
     with path.open("rb") as file:
         start = file.read(9)
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-        return _read_torch(path), {}
+        content = _read_torch(path)
+        meta = content.get("meta") if isinstance(content, dict) else None
+        return content, meta.get(METADATA_KEY, {}) if isinstance(meta, dict) else {}
     if start[8:9] == b"{":
         return _read_safetensors(path)
     raise UserError(f"{path}: neither safetensors nor a PyTorch checkpoint (empty, damaged, or of another kind)")
