@@ -1,14 +1,18 @@
 """Figures and tables of the prepared data: counts, sizes, visibility of each part, overlap of boxes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from posedistill.data.store import TrainStore
 from posedistill.keypoints import PARTS
 from posedistill.reporting.curves import panels
 from posedistill.reporting.style import BLUE, GREY, ORANGE, PART_COLORS, PART_NAMES
@@ -36,6 +40,24 @@ class PersonTable:
             np.array([item["bbox"] for item in annotations], np.float64).reshape(-1, 4),
             np.array([item["image_id"] for item in annotations], np.int64),
         )
+
+    @classmethod
+    def from_store(cls, store: TrainStore) -> "PersonTable":
+        """From a training store, brought back from the pixels of its crops to those of the images."""
+        factor, origin = store.column("factor")[:, None], store.column("origin")[:, None]  # [N, 1, 2]
+        keypoints, boxes = store.column("keypoints").astype(np.float64), store.column("box").astype(np.float64)
+        keypoints[..., :2] = (keypoints[..., :2] + 0.5) / factor - 0.5 + origin
+        boxes[:, :2] = (boxes[:, :2] + 0.5) / factor[:, 0] - 0.5 + origin[:, 0]
+        boxes[:, 2:] /= factor[:, 0]
+        return cls(keypoints, boxes, store.column("image_id"))
+
+    @classmethod
+    def from_prepared(cls, prepared: Path = Path("prepared")) -> dict[str, "PersonTable"]:
+        """The training set and every validation set of a prepared folder, by name."""
+        sets = {"train": cls.from_store(TrainStore(prepared / "train"))}
+        for folder in sorted(prepared.glob("val-*")):
+            sets[folder.name] = cls.from_coco(orjson.loads((folder / "gt.json").read_bytes())["annotations"])
+        return sets
 
     def extent(self, part: str) -> NDArray:
         """Longer side of the labelled points of a part in pixels; NaN where fewer than 3 are labelled. float64 [N]"""
@@ -65,6 +87,22 @@ def _iou(boxes: NDArray) -> NDArray:
     shared = np.prod(np.clip(sides, 0, None), -1)
     area = np.prod(boxes[:, 2:], 1)
     return shared / np.maximum(area[:, None] + area - shared, 1e-9)
+
+
+def funnel_table(funnels: Sequence[Mapping[str, Any]]) -> Table:
+    """What was read, what was kept, and why the rest was not; `funnels` as in prepared/report.json."""
+    rows = []
+    for funnel in funnels:
+        counts = {"read": funnel["read"], **funnel["dropped"], "kept": funnel["kept"]}
+        for step, count in counts.items():
+            sign = "" if step in ("read", "kept") else "dropped: "
+            rows.append({"source": f"{funnel['source']}, {funnel['what']}", "step": sign + step, "count": count})
+        rows += [
+            {"source": f"{funnel['source']}, {funnel['what']}", "step": f"kept, but: {note}", "count": count}
+            for note, count in funnel["notes"].items()
+        ]
+    frame = pd.DataFrame(rows, columns=["source", "step", "count"]).set_index("source")
+    return Table(frame, {"count": "{:,}"})
 
 
 def counts_table(sets: Mapping[str, PersonTable]) -> Table:

@@ -1,7 +1,11 @@
 """Figures of one model's evaluation: precision and recall, error of each keypoint, best and worst persons."""
 
+from __future__ import annotations
+
+import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,14 +14,20 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from posedistill.data.store import ValStore
 from posedistill.evaluation.accumulate import RECALLS, curves
 from posedistill.evaluation.matching import THRESHOLDS, PartMatches
+from posedistill.evaluation.records import ALL_PARTS
+from posedistill.evaluation.tables import Paired, worst_persons
 from posedistill.evaluation.wholebody import REPORTED, Matched
 from posedistill.keypoints import PARTS
 from posedistill.reporting.curves import panels
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
-from posedistill.reporting.style import BLUE, GREY, ORANGE, PART_COLORS, PART_NAMES, SKY
-from posedistill.reporting.tables import Table, interval
+from posedistill.reporting.style import BLUE, GREY, MODEL_NAMES, ORANGE, PART_COLORS, PART_NAMES, SKY
+from posedistill.reporting.tables import Plain, Table, interval
+
+if TYPE_CHECKING:
+    from posedistill.evaluation.evaluate import Evaluation
 
 PART_STYLES = {
     "body": "-",
@@ -31,7 +41,9 @@ PART_STYLES = {
 COLUMNS = ("AP50", "AP75", "APM", "APL")
 
 
-def metrics_table(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
+def metrics_table(
+    metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Sequence[float]]], name: str = "%"
+) -> Table:
     """AP and AR of each part in %, with 95 % intervals over images, and the mean OKS from own boxes."""
     rows = {}
     for part in REPORTED:
@@ -41,7 +53,7 @@ def metrics_table(metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[st
         row |= {"AR": found["AR"], "AR 95 %": _ends(ends.get("AR")), "mean OKS": metrics["mean_oks"][part]}
         rows[PART_NAMES[part]] = row
     frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = "%"
+    frame.index.name = name
     formats = dict.fromkeys(("AP", *COLUMNS, "AR", "mean OKS"), _percent)
     return Table(
         frame, formats, "Intervals: bootstrap over images. M and L: persons of 32² to 96² and over 96² pixels."
@@ -66,6 +78,44 @@ def share_table(frame: pd.DataFrame, index: str, counts: Sequence[str] = (), not
             scaled[name] = 100 * shown[name]
     scaled.index.name = index
     return Table(scaled, numbers, notes)
+
+
+def facts(evaluation: Evaluation) -> dict[str, Any]:
+    """Which model was judged on what."""
+    return {
+        "model": MODEL_NAMES.get(evaluation.model, evaluation.model),
+        "parameters": evaluation.parameters,
+        "multiply-adds of one person": evaluation.macs,
+        "validation set": evaluation.val_set,
+        "images": evaluation.images,
+        "labelled persons": evaluation.persons,
+    }
+
+
+def oks_by_part(evaluation: Evaluation) -> dict[str, NDArray]:
+    """OKS of the single persons, part → values in [0, 1], NaN where a person has nothing labelled in the part."""
+    return {part: evaluation.person_oks.oks[:, i] for i, part in enumerate(ALL_PARTS)}
+
+
+def best_persons(matched: Matched, paired: Paired, count: int) -> pd.DataFrame:
+    """The persons with the highest whole-body OKS, of those with at least half of their keypoints labelled."""
+    found = worst_persons(matched, paired, len(paired.oks))
+    labelled = (matched.truth.keypoints[found["person"].to_numpy(), :, 2] > 0).sum(1)
+    return found[labelled >= 67].iloc[::-1].head(count)
+
+
+def image_reader(val_set: str) -> Callable[[int], Image.Image]:
+    """image_id → the picture, from a prepared validation store."""
+    store = ValStore(Path("prepared") / f"val-{val_set}")
+    place = {image_id: i for i, image_id in enumerate(store.image_ids.tolist())}
+    return lambda image_id: Image.open(io.BytesIO(bytes(store.images[place[image_id]]))).convert("RGB")
+
+
+def other_sets(evaluation: Evaluation) -> list[Any]:
+    """Tables of further validation sets, or a sentence that there is none."""
+    if not evaluation.others:
+        return [Plain("There is one validation set.")]
+    return [metrics_table(other.content(), other.intervals, other.val_set) for other in evaluation.others]
 
 
 def person_sheet(

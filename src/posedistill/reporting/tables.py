@@ -73,6 +73,19 @@ class Table:
         return self.markdown()
 
 
+class Plain:
+    """A sentence as a notebook shows it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def _label(value: Any) -> str:
     return " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
 

@@ -1,0 +1,73 @@
+"""Contact sheets of the prepared data: validation images, stored crops, and what the model sees in training."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from posedistill.data.augment import sample_train
+from posedistill.data.device_augment import apply_numpy
+from posedistill.data.store import TrainStore, ValStore
+from posedistill.evaluation.records import read_ground_truth
+from posedistill.params import Augment, Input
+from posedistill.reporting.pictures import contact_sheet, draw_skeleton
+
+
+def spread(count: int, total: int) -> NDArray[np.int64]:
+    """`count` different places, evenly spread over 0 … total − 1."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64)) if total else np.zeros(0, np.int64)
+
+
+def validation_sheet(folder: str | Path, count: int = 12, height: int = 230, columns: int = 4) -> Image.Image:
+    """Whole validation images with the labels of all their persons."""
+    store = ValStore(folder)
+    truth = read_ground_truth(store.ground_truth)
+    tiles, titles = [], []
+    for i in spread(count, len(store.images)):
+        image = Image.open(io.BytesIO(bytes(store.images[int(i)]))).convert("RGB")
+        zoom = min(height / image.height, 1.3 * height / image.width)
+        image_id = int(store.image_ids[i])
+        points = truth.keypoints[truth.image_ids[truth.image] == image_id]
+        tile = draw_people(image, points, zoom)
+        tiles.append(tile)
+        titles.append(f"image {image_id}, {len(points)} {'person' if len(points) == 1 else 'persons'}")
+    return contact_sheet(tiles, columns, titles)
+
+
+def draw_people(image: Image.Image, people: Sequence[NDArray] | NDArray, zoom: float) -> Image.Image:
+    """All persons of an image, keypoints [P, 133, 3]."""
+    shown = image.resize((round(image.width * zoom), round(image.height * zoom)), Image.Resampling.BILINEAR)
+    for points in people:
+        moved = np.array(points, np.float64)
+        moved[:, :2] = (moved[:, :2] + 0.5) * zoom - 0.5
+        shown = draw_skeleton(shown, moved, width=1.2)
+    return shown
+
+
+def crops_sheet(store: TrainStore, count: int = 12, height: int = 200, columns: int = 6) -> Image.Image:
+    """Training crops as they are stored, with labels."""
+    tiles, titles = [], []
+    for i in spread(count, len(store)):
+        record = store[int(i)]
+        image = Image.fromarray(record.pixels())
+        zoom = min(height / image.height, 0.75 * height / image.width)
+        tiles.append(draw_people(image, record.keypoints[None], zoom))
+        titles.append(f"{image.width}×{image.height}")
+    return contact_sheet(tiles, columns, titles)
+
+
+def augmented_sheet(
+    store: TrainStore, augment: Augment, size: Input, persons: int = 3, times: int = 8, seed: int = 0
+) -> Image.Image:
+    """Rows of one person each: what the model sees of it in `times` epochs, with the labels that are left."""
+    tiles = []
+    for row in spread(persons, len(store)):
+        record = store[int(row)]
+        for epoch in range(times):
+            sample = sample_train(record, augment, size, np.random.default_rng([seed, epoch, int(row)]))
+            image = Image.fromarray(apply_numpy(sample.image[None], sample.recipe[None])[0])
+            tiles.append(draw_skeleton(image, sample.keypoints, zoom=110 / size.width, width=0.9))
+    return contact_sheet(tiles, times)
