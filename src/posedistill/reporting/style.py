@@ -97,22 +97,14 @@ def save_figure(figure: Figure, name: str, alt: str | None = None, folder: Path 
         small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     content = io.BytesIO()
     small.save(content, format="PNG", optimize=True)
-    return _written(_place(folder, name, ".png"), content.getvalue(), alt or name)
+    return _written(Path(folder) / f"{name}.png", content.getvalue(), alt or name)
 
 
 def save_photo(image: Image.Image, name: str, alt: str | None = None, folder: Path = FIGURES) -> Picture:
-    """Write a picture of photos to reports/figures/<stage>/<what>.jpg (`name` is <stage>-<what>)."""
+    """Write a picture of photos to reports/figures/<name>.jpg (`name` is <stage>/<what>)."""
     content = io.BytesIO()
     image.convert("RGB").save(content, format="JPEG", quality=82, optimize=True)
-    return _written(_place(folder, name, ".jpg"), content.getvalue(), alt or name)
-
-
-def _place(folder: Path, name: str, suffix: str) -> Path:
-    """The file of a figure. Each stage has a folder of its own, evaluate one for each model, so that the pipeline knows
-    whose figures they are."""
-    parts = name.split("-")
-    own = 2 if parts[0] == "evaluate" and len(parts) > 2 else 1
-    return Path(folder) / "-".join(parts[:own]) / f"{'-'.join(parts[own:]) or name}{suffix}"
+    return _written(Path(folder) / f"{name}.jpg", content.getvalue(), alt or name)
 
 
 def _written(path: Path, content: bytes, alt: str) -> Picture:

@@ -1,0 +1,84 @@
+# make help lists the targets. Settings: params.yaml. PYTHON=python3.12 make … chooses the interpreter of the set-up.
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+
+# dvc runs `python` from PATH. The checkpoint folder is absolute, so that runs in temporary copies use it, too.
+export PATH := $(VENV)/bin:$(PATH)
+export POSEDISTILL_CHECKPOINTS ?= $(CURDIR)/.checkpoints
+# One thread a process: stages and workers run side by side, and the number of threads changes the last bits of results.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+# Jupyter: no search for newer versions.
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro seeds ablation sweep verify test test-all lint types lab html recipe pretrain gpu deps data clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready  ## the environment in .venv (all other targets make it, too)
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 …")'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@# An archive without git: dvc then works without it.
+	test -e .git || dvc config --local core.no_scm true
+	touch $@
+
+repro: setup  ## the whole pipeline on the settings of params.yaml; runs only what is not up to date
+	dvc repro
+
+seeds: setup  ## three training seeds of all models, and their report
+	python scripts/seeds.py
+
+ablation: setup  ## the ablations of the paper, three seeds each, and their report
+	python scripts/ablation.py
+
+sweep: setup  ## stage 1 over a grid of alpha and beta
+	python scripts/sweep.py
+
+verify: setup  ## do the regenerated metrics equal the committed ones, within the stated tolerance?
+	python scripts/verify.py
+
+test: setup  ## the fast tests, a small run of the whole pipeline among them
+	python -m pytest -m 'not slow'
+
+test-all: setup  ## all tests
+	python -m pytest
+
+lint: setup  ## style and formatting
+	ruff check .
+	ruff format --check .
+
+types: setup  ## static types
+	mypy
+
+lab: setup  ## JupyterLab on the reports
+	jupyter lab reports
+
+html: setup  ## the reports as web pages that need no network, in html/
+	python -m posedistill.reporting.html
+
+recipe: setup  ## make recipe NAME=… puts a recipe in the place of params.yaml; without NAME, the list
+	python -m posedistill.recipes $(NAME)
+
+pretrain: setup  ## train the starting weights in assets/backbones anew
+	python scripts/pretrain.py
+
+gpu:  ## all GPU measurements and a short real training
+	bash benchmarks/gpu.sh
+
+deps: setup  ## bring the code files listed in dvc.yaml in step with the imports
+	python scripts/pipeline_deps.py --write
+
+data: setup  ## import assets/ as data/ anew, after a change of assets/
+	rm -f data.dvc
+	dvc import-url --quiet --force assets data
+	dvc unfreeze data.dvc
+
+clean:  ## remove what can be made again, apart from .venv and finished trainings
+	rm -rf prepared models predictions html .mypy_cache .ruff_cache .pytest_cache
