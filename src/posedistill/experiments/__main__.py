@@ -11,11 +11,12 @@ from pathlib import Path
 
 from posedistill import project
 from posedistill.errors import UserError
-from posedistill.experiments import ablation, results, schedule, seeds
+from posedistill.experiments import ablation, report, results, schedule, seeds
 from posedistill.experiments.workspaces import Workspace, prepare_workspace
 from posedistill.params import read_settings
 
 METRICS = Path("reports/metrics")
+REPORTS = {"seeds": "11_seeds", "ablation": "09_ablation", "sweep": "10_sweep"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(experiment: str, chosen: Sequence[int] | None, processes: int) -> Path:
-    """Train and evaluate all that the experiment needs, and write reports/metrics/<experiment>.json."""
+    """Train and evaluate all that the experiment needs, and write reports/metrics/<experiment>.json and the report."""
     root = project.enter()
     settings = read_settings("params.yaml")
     numbers = tuple(chosen) if chosen else ((0,) if experiment == "sweep" else seeds.SEEDS)
@@ -58,6 +59,7 @@ def run(experiment: str, chosen: Sequence[int] | None, processes: int) -> Path:
     out = root / METRICS / f"{experiment}.json"
     results.write_results(out, gathered)
     print(out.relative_to(root))
+    print(report.make_report(root, REPORTS[experiment]))
     return out
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from posedistill.reporting import published, seeds
@@ -105,3 +106,13 @@ def sweep_table(results: Mapping[str, Any], metric: str = "mean_oks", part: str 
     frame = pd.DataFrame({f"β = {beta:g}": column for beta, column in cells.items()})
     frame.index.name = f"whole-body {'mean OKS' if metric == 'mean_oks' else metric}, %"
     return Table(frame, "{:.1f}")
+
+
+def sweep_figure(results: Mapping[str, Any], metric: str = "mean_oks", part: str = "wholebody") -> Figure:
+    """The grid of sweep_table as a heat map with numbers."""
+    frame = sweep_table(results, metric, part).frame
+    figure, (axes,) = panels(1, 1.2 + 0.5 * len(frame), width=6.0)
+    sns.heatmap(frame, annot=True, fmt=".1f", cmap="cividis", cbar=False, ax=axes, linewidths=1)
+    axes.set(title=f"Whole-body {'mean OKS' if metric == 'mean_oks' else metric}, %", ylabel="")
+    axes.tick_params(axis="y", rotation=0)
+    return figure

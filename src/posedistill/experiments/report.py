@@ -1,0 +1,42 @@
+"""Reports outside the pipeline: the same runner as for the stages, without an entry in dvc.yaml."""
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from posedistill.errors import UserError
+from posedistill.files import write_atomic
+
+
+def make_report(root: Path, name: str) -> Path:
+    """Run notebooks/<name>.ipynb and write reports/<name>.ipynb, cleaned as the pipeline's reports are."""
+    import nbformat
+    from papermill import PapermillExecutionError
+
+    runner = _runner(root)
+    report = Path("reports") / f"{name}.ipynb"
+    job = runner.Job(name, Path("notebooks") / f"{name}.ipynb", report, {}, ())
+    with tempfile.TemporaryDirectory(prefix="kernel-") as runtime:
+        runner.prepare_environment(runtime)
+        running = runner.checkpoint_folder() / "running" / report.name
+        try:
+            notebook = runner.execute(job, {}, running)
+        except PapermillExecutionError as error:
+            raise UserError(runner.failure_line(job, error, running)) from error
+    write_atomic(root / report, nbformat.writes(runner.clean(notebook)) + "\n")
+    running.unlink(missing_ok=True)
+    return report
+
+
+def _runner(root: Path) -> ModuleType:
+    """src/run_notebook.py, which is a script of the project and no part of the package."""
+    path = root / "src" / "run_notebook.py"
+    spec = importlib.util.spec_from_file_location("run_notebook", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError(f"{path}: not there, so reports cannot be made")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
