@@ -105,8 +105,8 @@ def export_reports(reports: Path, out: Path) -> list[Path]:
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m posedistill.reporting.html", description=__doc__.splitlines()[0])
-    parser.add_argument("reports", type=Path, help="folder of executed notebooks")
-    parser.add_argument("out", type=Path, help="folder for the pages")
+    parser.add_argument("reports", type=Path, nargs="?", default=Path("reports"), help="executed notebooks (reports)")
+    parser.add_argument("out", type=Path, nargs="?", default=Path("html"), help="folder for the pages (html)")
     options = parser.parse_args(argv)
     try:
         for path in export_reports(options.reports, options.out):
