@@ -30,3 +30,51 @@ def _random_model(size="n", input_size=(64, 96), seed=0):
 def random_model():
     """random_model(size="n", input_size=(64, 96), seed=0) → RTMPose in eval mode."""
     return _random_model
+
+
+def _rule_weights(state, prefix="", seed=0):
+    """Values for a state dict by the rule of tests/golden/README.md: one generator a tensor, seeded by its name."""
+    import zlib
+
+    import numpy as np
+    import torch
+
+    values = {}
+    for name, tensor in state.items():
+        shape = tuple(tensor.shape)
+        draw = np.random.default_rng([seed, zlib.crc32((prefix + name).encode())])
+        if name.endswith("num_batches_tracked"):
+            values[name] = torch.tensor(1000)
+            continue
+        if name.endswith("running_var"):
+            value = draw.uniform(0.5, 2.0, shape)
+        elif name.endswith("running_mean"):
+            value = 0.2 * draw.standard_normal(shape)
+        elif len(shape) >= 2 and not name.endswith(("gamma", "beta")):
+            gain = 1e-4 if ".cls_" in name else 1.0
+            value = gain * np.sqrt(2 / np.prod(shape[1:])) * draw.standard_normal(shape)
+        elif name.endswith("bias"):
+            value = 0.1 * draw.standard_normal(shape)
+        else:
+            value = draw.uniform(0.5, 1.5, shape)
+        values[name] = torch.tensor(value.astype(np.float32))
+    return values
+
+
+@pytest.fixture(scope="session")
+def rule_weights():
+    """rule_weights(state, prefix="", seed=0) → state dict of the golden models, rebuilt rather than stored."""
+    return _rule_weights
+
+
+@pytest.fixture(scope="session")
+def rule_images():
+    """rule_images(count, input_size, seed=0) → the images [count, 3, H, W] float32 of the golden models."""
+    import numpy as np
+    import torch
+
+    def images(count, input_size, seed=0):
+        values = np.random.default_rng([seed, 777]).standard_normal((count, 3, *input_size))
+        return torch.tensor(values.astype(np.float32))
+
+    return images

@@ -42,10 +42,10 @@ def label_weight(keypoints: Tensor, input_size: tuple[int, int]) -> Tensor:
 def _gaussians(length: int, deviation: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The labels of every bin that a weighted keypoint can fall into, and 0 as the last row."""
     reach = _reach(deviation)
-    centre = torch.arange(-reach, length + reach, dtype=dtype, device=device)
-    bin_ = torch.arange(length, dtype=dtype, device=device)
+    centre = torch.arange(-reach, length + reach, dtype=torch.float64)
+    bin_ = torch.arange(length, dtype=torch.float64)
     table = torch.exp(-((bin_ - centre[:, None]) ** 2) / (2 * deviation**2))
-    return torch.cat((table, table.new_zeros(1, length)))
+    return torch.cat((table, table.new_zeros(1, length))).to(device, dtype)
 
 
 def _reach(deviation: float) -> int:
