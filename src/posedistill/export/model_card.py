@@ -1,7 +1,7 @@
 """The model card: what the handed-out model is for, what it was made from, how good it is, and where it fails."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")
@@ -26,7 +26,7 @@ _DATA = {
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All that a card says. `metrics`: reports/metrics/<name>.json; `intervals`: part → (low, high) of AP."""
+    """All that a card says. `metrics`: what reports/metrics/<name>.json holds, None if not evaluated."""
 
     name: str
     size: str
@@ -35,7 +35,6 @@ class CardFacts:
     macs: int
     settings: Mapping[str, Any]
     metrics: Mapping[str, Any] | None
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     data_hash: str | None = None
     revision: str | None = None
     files: tuple[str, ...] = ()
@@ -123,11 +122,11 @@ def _metrics(facts: CardFacts) -> list[str]:
         "| part | AP | 95 % interval | AR | mean OKS |",
         "| --- | --- | --- | --- | --- |",
     ]
-    oks = facts.metrics.get("mean_oks", {})
+    oks, intervals = facts.metrics.get("mean_oks", {}), facts.metrics.get("intervals", {})
     for part in PARTS:
         if part not in facts.metrics:
             continue
-        low_high = facts.intervals.get(part)
+        low_high = intervals.get(part, {}).get("AP")
         interval = f"{100 * low_high[0]:.1f} to {100 * low_high[1]:.1f}" if low_high else "–"
         lines.append(
             f"| {TITLES[part]} | {_percent(facts.metrics[part].get('AP'))} | {interval} | "

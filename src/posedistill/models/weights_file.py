@@ -63,12 +63,12 @@ def read_weights(path: str | Path) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"{path}: there is no such file, expected weights (.safetensors or .pth)")
     with path.open("rb") as file:
         start = file.read(9)
+    if start[8:9] == b"{":  # first: the length before it may begin with any byte, also with that of a pickle
+        return _read_safetensors(path)
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         content = _read_torch(path)
         meta = content.get("meta") if isinstance(content, dict) else None
         return content, meta.get(METADATA_KEY, {}) if isinstance(meta, dict) else {}
-    if start[8:9] == b"{":
-        return _read_safetensors(path)
     raise UserError(f"{path}: neither safetensors nor a PyTorch checkpoint (empty, damaged, or of another kind)")
 
 

@@ -1,0 +1,137 @@
+"""How long a prediction takes: PyTorch and onnxruntime side by side, over batch sizes, taking turns."""
+
+import csv
+import io
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posedistill.files import write_atomic
+from posedistill.models.macs import count_macs, count_parameters
+from posedistill.models.onnx_model import OnnxModel
+from posedistill.models.rtmpose import RTMPose
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+FIELDS = (
+    *("runtime", "device", "threads", "input_size", "batch", "calls", "median_ms", "p95_ms", "persons_per_s"),
+    *("parameters", "macs", "file_bytes", "torch", "onnxruntime"),
+)
+_WARM_UP = 3
+
+Predict = Callable[[Tensor], object]
+
+
+def measure(
+    models: Mapping[str, Predict], images: Tensor, *, seconds: float = 2.0, maximum: int = 200
+) -> dict[str, np.ndarray]:
+    """Milliseconds of single calls of each model on `images` [B, 3, H, W]: name → [calls].
+
+    The models take turns, call by call, so that what else the machine does hits all of them alike. Ends after
+    `seconds` a model, with at least 10 and at most `maximum` calls each.
+    """
+    times: dict[str, list[float]] = {name: [] for name in models}
+    with torch.inference_mode():
+        for predict in models.values():
+            for _ in range(_WARM_UP):
+                predict(images)
+        _synchronize(images)
+        end = time.perf_counter() + seconds * len(models)
+        for call in range(maximum):
+            if call >= 10 and time.perf_counter() > end:
+                break
+            for name, predict in models.items():
+                start = time.perf_counter()
+                predict(images)
+                _synchronize(images)
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def latency_rows(
+    model: RTMPose,
+    onnx_path: str | Path,
+    *,
+    batches: Sequence[int] = BATCHES,
+    threads: int = 1,
+    device: str = "cpu",
+    seconds: float = 2.0,
+) -> list[dict[str, object]]:
+    """One row a runtime and batch size; fields as FIELDS. `threads` counts for both runtimes on the CPU."""
+    import onnxruntime
+
+    torch.set_num_threads(threads)
+    onnx_model = OnnxModel(onnx_path, threads=threads, device=device)
+    facts = {
+        "input_size": f"{model.input_size[0]}x{model.input_size[1]}",
+        "parameters": count_parameters(model),
+        "macs": count_macs(model),
+        "file_bytes": Path(onnx_path).stat().st_size,
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
+    pytorch = model.to(device).eval()
+    runtimes: dict[str, nn.Module] = {"pytorch": pytorch, "onnxruntime": onnx_model}
+    where = {"pytorch": device, "onnxruntime": "cuda" if onnx_model.provider.startswith("CUDA") else "cpu"}
+    rows = []
+    for batch in batches:
+        images = torch.zeros(batch, 3, *model.input_size, device=device).normal_(
+            generator=torch.Generator(device).manual_seed(batch)
+        )
+        for name, times in measure(runtimes, images, seconds=seconds).items():
+            median, slow = np.percentile(times, (50, 95))
+            rows.append(
+                {
+                    "runtime": name,
+                    "device": where[name],
+                    "threads": threads,
+                    "batch": batch,
+                    "calls": len(times),
+                    "median_ms": round(median, 3),
+                    "p95_ms": round(slow, 3),
+                    "persons_per_s": round(1000 * batch / median, 1),
+                    **facts,
+                }
+            )
+    return rows
+
+
+def write_rows(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """The rows as CSV, columns as FIELDS."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def hardware(device: str = "cpu") -> str:
+    """The machine in a few letters, for a file's name: `intel-xeon-2cores`, `nvidia-h100`."""
+    if device == "cuda":
+        return _slug(torch.cuda.get_device_name())
+    return f"{_slug(_processor())}-{torch.get_num_threads()}threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next(
+        (line.split(":", 1)[1] for line in lines if line.startswith("model name")), platform.processor() or "cpu"
+    )
+
+
+def _slug(text: str) -> str:
+    text = re.sub(r"\((r|tm)\)|@.*|\bcpu\b|\bprocessor\b", " ", text.lower())
+    return "-".join(re.findall(r"[a-z0-9.]+", text)) or "cpu"
+
+
+def _synchronize(images: Tensor) -> None:
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)

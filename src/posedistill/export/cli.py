@@ -1,0 +1,50 @@
+"""python -m posedistill export: a folder with a model in all layouts, its metadata and its model card."""
+
+import argparse
+from pathlib import Path
+
+from posedistill import project
+from posedistill.errors import UserError
+from posedistill.export.handover import hand_over
+from posedistill.export.onnx_file import export_onnx
+from posedistill.models.checkpoint import model_from_checkpoint
+from posedistill.params import ROLES, load_params
+
+DESCRIPTION = (
+    "Write a folder to hand a model over: safetensors, mmpose's layout (.pth) and ONNX, with settings, data hash, git "
+    "revision and metrics, and a model card."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--model", choices=ROLES, default="stage2", help="one of the pipeline's models (%(default)s)")
+    what.add_argument("--weights", type=Path, help="or any file of weights: .safetensors, mmpose .pth")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (runs/export/NAME)")
+    parser.add_argument("--onnx-only", type=Path, metavar="FILE", help="write an ONNX file and nothing else")
+    parser.add_argument("--opset", type=int, default=17, help="of the ONNX file (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.weights is not None:
+        name, weights, params = args.weights.stem, args.weights, None
+        out = args.out or Path("runs/export") / name
+    else:
+        name, params = args.model, None
+        out = (args.out or project.root() / "runs/export" / name).resolve()
+        args.onnx_only = args.onnx_only and args.onnx_only.resolve()
+        project.enter()  # settings hold paths relative to it
+        params = load_params()
+        weights = Path("models") / f"{name}.safetensors"
+        if not weights.is_file():
+            raise UserError(f"there is no {weights}: make it with  dvc repro {name}, or name a file with --weights")
+    model = model_from_checkpoint(weights)
+    if args.onnx_only is not None:
+        files = [args.onnx_only]
+        export_onnx(model, args.onnx_only, args.opset)
+    else:
+        files = hand_over(model, name, out, params, opset=args.opset)
+    for file in files:
+        print(f"{file}: {file.stat().st_size / 2**20:.2f} MiB")
+    return 0

@@ -1,0 +1,158 @@
+"""What is handed out: the same model in every layout, with where it comes from, and a card that says so."""
+
+import argparse
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from posedistill.errors import UserError
+from posedistill.export import cli
+from posedistill.export.handover import data_hash, git_revision, hand_over
+from posedistill.export.model_card import CardFacts, model_card
+from posedistill.export.parity import compare
+from posedistill.inference.weights import load_model
+from posedistill.models.checkpoint import save_checkpoint
+from posedistill.models.weights_file import read_weights
+from posedistill.params import load_params, to_settings
+
+ROOT = Path(__file__).parents[2]
+
+METRICS = {
+    **{part: {"AP": ap, "AR": ap + 0.1} for part, ap in (("wholebody", 0.25), ("body", 0.5), ("foot", -1.0))},
+    "mean_oks": {"wholebody": 0.6, "body": 0.7},
+    "intervals": {"wholebody": {"AP": [0.2, 0.3]}},
+    "images": 400,
+    "persons": 545,
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, random_model):
+    """A project with settings, one trained model with its metrics, a lock file, in git."""
+    root = tmp_path / "project"
+    root.mkdir()
+    shutil.copy(ROOT / "params.yaml", root)
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    (root / "dvc.lock").write_text("stages:\n  prepare:\n    outs:\n    - {path: prepared, md5: 0123abcd.dir}\n")
+    save_checkpoint(random_model(), root / "models" / "stage2.safetensors")
+    (root / "reports" / "metrics").mkdir(parents=True)
+    (root / "reports" / "metrics" / "stage2.json").write_text(json.dumps(METRICS))
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", str(root), *command], check=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("POSEDISTILL_ROOT", str(root))
+    return root
+
+
+def export(*arguments):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    return cli.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture
+def settings_exist(monkeypatch):
+    """The default settings name starting weights that only a complete project has."""
+    monkeypatch.setattr("posedistill.params._check_together", lambda params: None)
+
+
+def test_all_layouts_hold_the_same_model_and_where_it_comes_from(project, random_model, settings_exist, capsys):
+    assert export("--out", "out") == 0
+    out = project / "out"
+    said = capsys.readouterr().out
+    assert all(f"{out / name}: " in said for name in ("stage2.onnx", "README.md"))
+    assert sorted(file.name for file in out.iterdir()) == sorted(
+        ["README.md", "metadata.json", "stage2.safetensors", "stage2-mmpose.pth", "stage2.onnx"]
+    )
+    images = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32))
+    for name in ("stage2.safetensors", "stage2-mmpose.pth", "stage2.onnx"):
+        assert compare(random_model(), load_model(out / name), images).good
+    about = json.loads((out / "metadata.json").read_text())
+    assert about["git_revision"] == git_revision(project)
+    assert about["data_hash"] == "0123abcd.dir"
+    assert about["metrics"] == METRICS
+    assert about["settings"] == to_settings(load_params("params.yaml"))
+    _, metadata = read_weights(out / "stage2.safetensors")
+    content, _ = read_weights(out / "stage2-mmpose.pth")
+    assert set(content) == {"meta", "state_dict"}
+    for kept in (metadata, content["meta"]["posedistill"]):
+        assert kept["settings"] == about["settings"]
+        assert kept["git_revision"] == about["git_revision"]
+        assert kept["metrics"]["wholebody"]["AP"] == 0.25
+
+
+def test_the_revision_says_if_files_were_changed(project):
+    clean = git_revision(project)
+    assert len(clean) == 40
+    (project / "dvc.yaml").write_text("stages: {}  # changed\n")
+    assert git_revision(project) == f"{clean}-dirty"
+
+
+def test_no_git_and_no_lock_file_are_no_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_revision(tmp_path) is None
+    assert data_hash(tmp_path) is None
+
+
+def test_foreign_weights_have_a_card_without_claims(random_model, tmp_path):
+    files = hand_over(random_model(), "published", tmp_path, None)
+    card = (tmp_path / "README.md").read_text()
+    assert len(files) == 5
+    assert "Not evaluated." in card
+    assert "not trained by this project" in card
+    assert "non-commercial research only" in card
+    assert json.loads((tmp_path / "metadata.json").read_text())["git_revision"] is None
+
+
+def test_onnx_alone(random_model, tmp_path):
+    save_checkpoint(random_model(), tmp_path / "model.pth", layout="mmpose")
+    assert export("--weights", tmp_path / "model.pth", "--onnx-only", tmp_path / "model.onnx") == 0
+    assert load_model(tmp_path / "model.onnx").input_size == (64, 96)
+    assert {file.name for file in tmp_path.iterdir()} == {"model.pth", "model.onnx"}
+
+
+def test_a_model_that_is_not_there_is_one_clear_error(project, settings_exist):
+    with pytest.raises(UserError, match=r"models/stage1.safetensors: make it with  dvc repro stage1"):
+        export("--model", "stage1")
+
+
+def card(sources=(), **changes):
+    settings = {"data": {"train": list(sources), "val": [{"source": "synthetic", "name": "v", "images": 400}]}}
+    facts = {
+        **{"name": "stage2", "size": "n", "input_size": (128, 96), "parameters": 590_000, "macs": 64_000_000},
+        **{"settings": settings if sources else {}, "metrics": METRICS, "revision": "abc", "data_hash": "def"},
+    }
+    return model_card(CardFacts(**(facts | changes)))
+
+
+def test_the_card_has_metrics_with_intervals_and_no_number_where_there_is_none():
+    text = card([{"source": "synthetic", "name": "rendered", "images": 2400}])
+    assert "| whole body | 25.0 | 20.0 to 30.0 | 35.0 | 60.0 |" in text
+    assert "| body | 50.0 | – | 60.0 | 70.0 |" in text
+    assert "| feet | – | – |" in text
+    assert "(400 images, 545 persons)" in text
+    assert "0.59 M parameters, 0.064 GMACs at 128×96" in text
+
+
+def test_the_card_names_the_data_and_their_licences():
+    rendered = card([{"source": "synthetic", "name": "rendered", "images": 2400}])
+    assert "`rendered`, 2400 images: people rendered" in rendered
+    assert "Trained on rendered people only" in rendered
+    real = card([{"source": "coco_wholebody", "name": "coco", "images": "coco/train2017"}])
+    assert "their annotations are for **non-commercial research only**" in real
+    assert "Trained on rendered people only" not in real
+    assert "neither balanced by age" in real
+
+
+def test_the_card_tells_how_to_feed_the_model():
+    text = card([{"source": "synthetic", "name": "rendered", "images": 2400}])
+    assert "`simcc_x [B, 133, 192]` and `simcc_y [B, 133, 256]`" in text
+    assert "1.25 times its size" in text
+    for section in ("## Use", "## Data", "## Metrics", "## Limits", "## Licences", "## Origin"):
+        assert section in text
