@@ -14,18 +14,18 @@ import torch
 from posedistill.data.loader import train_loader
 from posedistill.data.store import TrainStore, ValStore
 from posedistill.errors import UserError
-from posedistill.evaluation.validation import validation_ap
 from posedistill.files import atomic_path, write_atomic
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Augment, Params, Section, to_settings
 from posedistill.training import distributed
 from posedistill.training.checkpoints import RunFolder, digest_inputs, root, run_key, say
-from posedistill.training.code_hash import code_hash
+from posedistill.training.code_hash import VALIDATING, code_hash
 from posedistill.training.devices import Device, choose, device_type, set_up
-from posedistill.training.loop import Batch, Plan, Row, fit
+from posedistill.training.loop import Plan, Row, fit
 from posedistill.training.objective import Objective
 from posedistill.training.schedule import build_schedule, scaled_lr
+from posedistill.training.validation import validation_ap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +74,7 @@ class Recipe:
     lr: float
     clip_norm: float | None
     shape: Any = "cosine"
+    validated: bool = True  # a model of other keypoints than the 133 cannot be judged on the validation images
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,9 @@ def _folder(P: Params, recipe: Recipe, where: Where, device: Device, devices: in
     }
     prepared = Path(where.prepared)
     inputs = digest_inputs({"train": prepared / "train", "val": _validation(prepared), **recipe.inputs})
-    return RunFolder(root() / f"{recipe.stage}-{run_key(settings, inputs, code_hash(recipe.module))}")
+    # What is seen of the validation set decides the result only where the best model is kept.
+    code = code_hash(recipe.module, without=() if P.train.keep == "best" else VALIDATING)
+    return RunFolder(root() / f"{recipe.stage}-{run_key(settings, inputs, code)}")
 
 
 def _train(
@@ -154,7 +157,7 @@ def _train(
     plan = make_plan(P, recipe, len(store), group.size)
     objective = distributed.synchronise_batch_norm(device.place(recipe.build(device)), device.torch, group)
 
-    def batches(epoch: int, step: int) -> Iterator[Batch]:
+    def batches(epoch: int, step: int) -> Iterator[Any]:
         weak = epoch >= plan.epochs - recipe.augment.weak_epochs and recipe.shape != "published"
         return iter(
             train_loader(
@@ -171,11 +174,10 @@ def _train(
             )
         )
 
-    validation = _validation(Path(where.prepared))
-    val_store = ValStore(validation)
+    val_store = ValStore(_validation(Path(where.prepared)))
 
     def validate(model: RTMPose) -> float:
-        return validation_ap(model, val_store, validation / "gt.json", P)
+        return validation_ap(model, val_store, P, device)
 
     curves = where.curves_path(recipe.stage)
     result = fit(
@@ -185,7 +187,7 @@ def _train(
         device,
         folder,
         group=group,
-        validate=validate,
+        validate=validate if recipe.validated else None,
         on_rows=lambda rows: _write_curves(curves, rows),
     )
     if group.main:
