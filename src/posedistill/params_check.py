@@ -132,15 +132,15 @@ def text(*, optional: bool = False) -> Check:
     return check
 
 
-def texts(*, optional: bool = False, minimum: int = 1) -> Check:
-    """A list of texts (becomes a tuple), or null if `optional`."""
-    allowed = "a list of texts" + (" or null" if optional else "")
+def texts(*, optional: bool = False, number: int | None = None) -> Check:
+    """A list of `number` (or at least one) texts (becomes a tuple), or null if `optional`."""
+    allowed = f"a list of {number or ''} texts".replace("  ", " ") + (" or null" if optional else "")
     one = text()
 
     def check(key: str, value: Any) -> tuple[str, ...] | None:
         if value is None and optional:
             return None
-        if not isinstance(value, list | tuple) or len(value) < minimum:
+        if not isinstance(value, list | tuple) or not value or len(value) != (number or len(value)):
             raise fail(key, value, allowed)
         return tuple(one(f"{key}[{i}]", item) for i, item in enumerate(value))
 

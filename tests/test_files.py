@@ -1,0 +1,93 @@
+"""A file is whole or as it was before, whatever happens while it is written."""
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from posedistill import project
+from posedistill.errors import UserError
+from posedistill.files import atomic_path, sha256_file, write_atomic
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_writes_text_and_bytes_and_makes_folders(tmp_path):
+    write_atomic(tmp_path / "a" / "b.txt", "größe")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == "größe".encode()
+    write_atomic(tmp_path / "a" / "b.txt", b"\x00")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == b"\x00"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "model.safetensors"
+    write_atomic(target, "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        assert temporary.parent == target.parent and temporary.suffix == target.suffix
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_killed_while_writing_the_old_file_stays(tmp_path):
+    target = tmp_path / "a.json"
+    write_atomic(target, "old")
+    program = (
+        "import os, signal, sys\n"
+        "from posedistill.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as path:\n"
+        "    path.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, target], env={"PYTHONPATH": str(ROOT / "src")}, check=False)
+    assert done.returncode == -9
+    assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "no space left"), (errno.EROFS, "read-only"), (errno.EACCES, "permission denied")],
+)
+def test_a_refusing_disk_is_one_line(tmp_path, number, words):
+    target = tmp_path / "a.json"
+    write_atomic(target, "old")
+    with pytest.raises(UserError, match=f"cannot write {target}: {words}"), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
+        pass  # nothing was written, so there is nothing to put in place
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc" * 100_000)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_root_is_found_upward_or_given(tmp_path, monkeypatch):
+    monkeypatch.delenv("POSEDISTILL_ROOT", raising=False)
+    (tmp_path / "dvc.yaml").touch()
+    inside = tmp_path / "notebooks" / "deep"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    assert project.root() == tmp_path
+    assert project.enter() == tmp_path and Path.cwd() == tmp_path
+    monkeypatch.setenv("POSEDISTILL_ROOT", str(inside))
+    assert project.root() == inside
+
+
+def test_outside_a_project_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("POSEDISTILL_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no dvc\.yaml"):
+        project.root()
