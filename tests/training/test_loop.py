@@ -33,7 +33,7 @@ def stop_at(batches, epoch: int, step: int):
 def test_training_lowers_the_loss_and_rises_in_accuracy(tmp_path):
     p = plan(epochs=6, steps_per_epoch=6, batch=4)
     rows = fit(supervised(), p, batches_of(p), CPU, folder(tmp_path)).rows
-    assert rows[-1]["label"] < 0.7 * rows[0]["label"]
+    assert rows[-1]["label"] < 0.9 * rows[0]["label"]
     assert rows[-1]["accuracy"] > rows[0]["accuracy"]
     assert rows[-1]["step"] == p.steps
     assert rows[-1]["epoch"] == p.epochs

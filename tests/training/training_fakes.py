@@ -15,7 +15,7 @@ from posedistill.training.schedule import Schedule
 from posedistill.training.supervised import Supervised
 
 SIZE = (64, 64)
-RECIPE = 8
+RECIPE = 9
 
 CPU = Device(
     torch=torch.device("cpu"),

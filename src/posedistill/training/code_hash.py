@@ -19,24 +19,28 @@ NEUTRAL = (
     "training.code_hash",
 )
 
+# What looks at the validation set.
+VALIDATING = ("evaluation", "training.validation")
 
-def code_hash(*modules: str) -> str:
+
+def code_hash(*modules: str, without: tuple[str, ...] = ()) -> str:
     """SHA-256 over the syntax trees (comments and docstrings do not count) of `modules`, such as "training.stage1", and
-    of all modules of this package that they import, at their top or inside a function."""
+    of all modules of this package that they import, at their top or inside a function; `without` and what is in it
+    left out."""
     digest = hashlib.sha256()
-    for module in sorted(import_closure(*modules)):
+    for module in sorted(import_closure(*modules, without=without)):
         if module not in NEUTRAL:
             digest.update(f"{module}\n{_tree(module)}\n".encode())
     return digest.hexdigest()
 
 
-def import_closure(*modules: str) -> set[str]:
+def import_closure(*modules: str, without: tuple[str, ...] = ()) -> set[str]:
     """The modules of this package (named without it) that `modules` import, directly or not, and themselves."""
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module in found or _file(module) is None:
+        if module in found or _file(module) is None or any(f"{module}.".startswith(f"{name}.") for name in without):
             continue
         found.add(module)
         waiting += _imports(module)

@@ -83,7 +83,7 @@ class Result:
 def fit(
     objective: Objective,
     plan: Plan,
-    batches: Callable[[int, int], Iterator[Batch]],
+    batches: Callable[[int, int], Iterator[Any]],
     device: Device,
     folder: RunFolder,
     *,

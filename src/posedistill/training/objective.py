@@ -39,7 +39,10 @@ class Objective(nn.Module):
     whatever is called on the objective. (The published code lost its teacher's BatchNorm statistics through `train()`.)
     """
 
-    averaged: nn.Module  # what the moving average follows: the student, or its head
+    @property
+    def averaged(self) -> nn.Module:
+        """What the moving average follows: the student, or its head."""
+        raise TypeError(f"{type(self).__name__} needs an averaged module")
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Called before every epoch; `epoch` counts from 0."""

@@ -28,7 +28,7 @@ class Stage1(Objective):
 
     def __init__(self, student: RTMPose, teacher: RTMPose, loss: Loss) -> None:
         super().__init__()
-        self.student = self.averaged = student
+        self.student = student
         self.loss = loss
         self._teacher = (teacher,)  # in a tuple: see Objective
         channels = student.size.channels, teacher.size.channels
@@ -37,6 +37,10 @@ class Stage1(Objective):
         self.epochs = 1
         # A tensor, so that a compiled step stays the same in the next epoch.
         self.register_buffer("epoch", torch.zeros(()), persistent=False)
+
+    @property
+    def averaged(self) -> RTMPose:
+        return self.student
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         self.epoch.fill_(epoch)

@@ -24,9 +24,13 @@ class Stage2(Objective):
 
     def __init__(self, model: RTMPose, asked: RTMPose, head: nn.Module, loss: Loss) -> None:
         super().__init__()
-        self.head = self.averaged = head
+        self.head = head
         self.loss = loss
         self._frozen = (model, asked)  # in a tuple: see Objective
+
+    @property
+    def averaged(self) -> nn.Module:
+        return self.head
 
     def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         _, asked = self._frozen

@@ -19,8 +19,12 @@ class Supervised(Objective):
 
     def __init__(self, student: RTMPose, reference_batch: int) -> None:
         super().__init__()
-        self.student = self.averaged = student
+        self.student = student
         self.reference_batch = reference_batch
+
+    @property
+    def averaged(self) -> RTMPose:
+        return self.student
 
     def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         prediction = full_pair(self.student(images))  # x [B, K, 2W], y [B, K, 2H]
