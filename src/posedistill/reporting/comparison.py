@@ -37,6 +37,9 @@ def forest_figure(rows: Mapping[str, Mapping[str, Difference]], title: str, heig
     """Differences (comparison → part → difference) as points with intervals; those that exclude 0 are filled."""
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     figure, axes = panels(len(rows), max(2.2, 0.9 + height * len(parts)))
+    items = [item for row in rows.values() for item in row.values()]
+    low, high = min([0.0, *(item.low for item in items)]), max([0.0, *(item.high for item in items)])
+    margin = 0.06 * (high - low) or 1.0
     for axis, (name, row) in zip(axes, rows.items()):
         for place, part in enumerate(parts):
             if part not in row:
@@ -47,12 +50,11 @@ def forest_figure(rows: Mapping[str, Mapping[str, Difference]], title: str, heig
             fill = color if item.significant else "white"
             axis.plot(item.mean, place, "o", ms=7, mfc=fill, mec=color, mew=1.8)
         axis.axvline(0, color="#000000", lw=1)
-        axis.set(title=name, xlabel=title, ylim=(len(parts) - 0.5, -0.5))
+        axis.set(ylim=(len(parts) - 0.5, -0.5))
+        axis.set_title(name, fontsize=12 if len(rows) < 4 else 10)
+        axis.set_xlabel(title, fontsize=11 if len(rows) < 4 else 10)
         axis.set_yticks(range(len(parts)), [PART_NAMES.get(part, part) for part in parts] if axis is axes[0] else [])
         axis.grid(axis="y", visible=False)
-        low = min([item.low for item in row.values()] + [0.0])
-        high = max([item.high for item in row.values()] + [0.0])
-        margin = 0.08 * (high - low) or 1.0
         axis.set_xlim(low - margin, high + margin)
     return figure
 

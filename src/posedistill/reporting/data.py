@@ -140,9 +140,9 @@ def visibility_table(sets: Mapping[str, PersonTable]) -> Table:
 def visibility_figure(sets: Mapping[str, PersonTable]) -> Figure:
     """Share of persons in whom each keypoint is labelled, one line per set, parts as bands."""
     figure, (axes,) = panels(1, 3.2)
-    for (name, persons), color in zip(sets.items(), SET_COLORS):
+    for (name, persons), color, line in zip(sets.items(), SET_COLORS, ("-", "--", ":")):
         share = 100 * (persons.keypoints[..., 2] > 0).mean(0)
-        axes.plot(np.arange(133), share, color=color, label=name, lw=1.4)
+        axes.plot(np.arange(133), share, line, color=color, label=name, lw=1.4)
     for part, where in PARTS.items():
         axes.axvspan(where.start - 0.5, where.stop - 0.5, color=PART_COLORS[part], alpha=0.10, lw=0)
         angle = 90 if part == "foot" else 0
@@ -179,7 +179,7 @@ def overlap_figure(persons: PersonTable) -> Figure:
     overlap = persons.overlap()
     sns.histplot(overlap[overlap > 0], bins=np.linspace(0, 1, 21), color=ORANGE, ax=axes[1], lw=0.3)
     alone = 100 * float((overlap == 0).mean()) if len(overlap) else 0.0
-    axes[1].set(title=f"Overlap with the nearest other box ({alone:.0f} % have none)", xlabel="IoU", ylabel="persons")
+    axes[1].set(title=f"Overlap with another box ({alone:.0f} %: none)", xlabel="IoU", ylabel="persons")
     return figure
 
 

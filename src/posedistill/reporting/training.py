@@ -2,7 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from posedistill.reporting.curves import TERM_COLORS, TERM_NAMES, TERM_STYLES, epoch_ticks, nothing_figure, panels
 from posedistill.reporting.style import BLUE, GREY, ORANGE
@@ -42,9 +42,9 @@ def loss_figure(history: pd.DataFrame) -> Figure:
         seen = history[["epoch", name]].dropna()
         loss.plot(seen["epoch"], seen[name], TERM_STYLES[name], color=TERM_COLORS[name], label=TERM_NAMES[name])
     loss.set_yscale("log")
+    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
     loss.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    loss.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    loss.tick_params(axis="y", which="minor", labelsize=8)
+    loss.yaxis.set_minor_locator(NullLocator())
     loss.set_title("Weighted loss terms" if len(terms_of(history)) > 1 else "Loss")
     if len(terms_of(history)) > 1:
         loss.legend()
@@ -70,7 +70,7 @@ def progress_figure(history: pd.DataFrame) -> Figure:
     if "val_ap" in history:
         seen = history[["epoch", "val_ap"]].dropna()
         right.plot(seen["epoch"], 100 * seen["val_ap"], "o-", color=ORANGE, ms=5)
-    right.set_title("Validation: whole-body AP, % (averaged weights)")
+    right.set_title("Validation: whole-body AP, %")
     for axes in (left, right):
         axes.set_ylim(bottom=0)
         epoch_ticks(axes, epochs)
