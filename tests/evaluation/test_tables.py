@@ -40,7 +40,7 @@ def test_keypoint_errors(case):
 
 
 def test_worst_persons_come_first(case):
-    truth, predictions, matched = case
+    _, predictions, matched = case
     paired = tables.pair_persons(matched)
     worst = tables.worst_persons(matched, paired, count=5)
     assert worst["oks"].is_monotonic_increasing

@@ -1,0 +1,162 @@
+"""Top-down prediction for evaluation: crops → SimCC logits (with flip test) → keypoints in the image → COCO results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from posedistill.data.device_augment import to_model_input
+from posedistill.data.geometry import input_to_image
+from posedistill.data.loader import ValBatch, val_batches
+from posedistill.data.store import ValStore
+from posedistill.errors import UserError
+from posedistill.evaluation.records import FIELDS
+from posedistill.evaluation.scoring import keep_best, person_scores
+from posedistill.keypoints import FLIP_INDICES, PARTS
+from posedistill.models.rtmpose import RTMPose
+from posedistill.models.simcc import decode
+from posedistill.params import Params
+
+PIXEL_DIGITS, SCORE_DIGITS = 3, 6  # what prediction files keep: beyond it is noise of the order of summation
+
+
+def forward(
+    model: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor, *, flip_test: bool
+) -> tuple[Tensor, Tensor]:
+    """SimCC logits (x [B, K, 2W], y [B, K, 2H]) of normalised `images` [B, 3, H, W].
+
+    With `flip_test` the mean of the image's logits and its mirror's, brought back: the bins of x reversed, left and
+    right keypoints swapped (published). Both go through the model as one batch.
+    """
+    if not flip_test:
+        return model(images)
+    simcc_x, simcc_y = model(torch.cat((images, images.flip(-1))))
+    (x, mirrored_x), (y, mirrored_y) = simcc_x.chunk(2), simcc_y.chunk(2)
+    swap = torch.as_tensor(FLIP_INDICES, device=simcc_x.device)
+    return (x + mirrored_x[:, swap].flip(-1)) * 0.5, (y + mirrored_y[:, swap]) * 0.5
+
+
+@dataclass(frozen=True)
+class Poses:
+    """N predicted persons, before NMS."""
+
+    image_id: np.ndarray  # [N]
+    annotation_id: np.ndarray  # [N] int64; −1 where the box is a detection
+    keypoints: np.ndarray  # [N, 133, 2] float64, pixels of the image
+    keypoint_scores: np.ndarray  # [N, 133] raw logits
+    score: np.ndarray  # [N]
+    area: np.ndarray  # [N] width × height of the padded, aspect-fixed box
+
+    @classmethod
+    def join(cls, parts: Sequence[Poses]) -> Poses:
+        """Several, one after the other."""
+        if not parts:
+            none, no_id = np.empty(0), np.empty(0, dtype=np.int64)
+            return cls(no_id, no_id, np.empty((0, 133, 2)), np.empty((0, 133)), none, none)
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def take(self, rows: np.ndarray) -> Poses:
+        """Some of the persons."""
+        return Poses(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def without_duplicates(self, threshold: float) -> Poses:
+        """What OKS-NMS keeps in each image."""
+        _, image = np.unique(self.image_id, return_inverse=True)
+        return self.take(keep_best(image, self.keypoints, self.score, self.area, threshold))
+
+    def results(self) -> list[dict[str, Any]]:
+        """COCO results with mmpose's split keypoint fields; `annotation_id` where the box is the person's own.
+
+        No `bbox`: evaluators would take a prediction's size from it; for published numbers keypoints give the size.
+        """
+        values = np.concatenate(
+            (np.round(self.keypoints, PIXEL_DIGITS), np.round(self.keypoint_scores, SCORE_DIGITS)[..., None]), axis=2
+        )
+        parts = {FIELDS[part]: values[:, where].reshape(len(values), -1).tolist() for part, where in PARTS.items()}
+        scores = np.round(self.score, SCORE_DIGITS).tolist()
+        entries = []
+        for i, (image_id, annotation_id) in enumerate(zip(self.image_id.tolist(), self.annotation_id.tolist())):
+            entry: dict[str, Any] = {"image_id": image_id, "category_id": 1, "score": scores[i]}
+            if annotation_id >= 0:
+                entry["annotation_id"] = annotation_id
+            entries.append(entry | {field: lists[i] for field, lists in parts.items()})
+        return entries
+
+
+@torch.inference_mode()
+def predict_batches(
+    model: RTMPose,
+    batches: Iterable[ValBatch],
+    *,
+    device: torch.device | str = "cpu",
+    flip_test: bool = True,
+    score_threshold: float = 0.2,
+) -> Poses:
+    """Predict the persons of validation batches, in their order.
+
+    The model must be on `device`; it is put in eval mode for it, and back to what it was.
+    """
+    mode = model.training
+    model.eval()
+    found = []
+    try:
+        for batch in batches:
+            images = to_model_input(batch.images.to(device, non_blocking=True), None)
+            # in half precision bins beyond 256 could not be told apart
+            simcc_x, simcc_y = (_full(logits) for logits in forward(model, images, flip_test=flip_test))
+            keypoints, logits = (tensor.double().cpu().numpy() for tensor in decode(simcc_x, simcc_y))
+            # asarray: a loader may hand NumPy columns on as tensors
+            center, scale, box_score = (np.asarray(column) for column in (batch.center, batch.scale, batch.score))
+            points = input_to_image(keypoints, center[:, None], scale[:, None], model.input_size)
+            score = person_scores(box_score, logits, score_threshold)
+            ids = np.asarray(batch.image_id), np.asarray(batch.annotation_id)
+            found.append(Poses(*ids, points, logits, score, scale.prod(axis=1)))
+    finally:
+        model.train(mode)
+    return Poses.join(found)
+
+
+def _full(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def predict_poses(model: RTMPose, store: ValStore, params: Params, device: torch.device | str = "cpu") -> Poses:
+    """All boxes of a validation store, before NMS, with the settings of `params.evaluate`.
+
+    UserError if the model was made for another input size than the settings'.
+    """
+    if model.input_size != params.input.size:
+        raise UserError(f"the model takes {model.input_size} pixels (height, width), the settings {params.input.size}")
+    size = params.evaluate.batch
+    batches = val_batches(store, params, size, padding=params.augment.box_padding)
+    bar = tqdm(batches, desc="predict", total=-(-len(store.persons) // size), unit="batch", leave=False)
+    kind = torch.device(device).type
+    with torch.autocast(kind, torch.bfloat16, enabled=params.runtime.precision == "bfloat16"):  # only if asked for
+        return predict_batches(
+            model,
+            bar,
+            device=device,
+            flip_test=params.evaluate.flip_test,
+            score_threshold=params.evaluate.score_threshold,
+        )
+
+
+def predict_store(
+    model: RTMPose, store: ValStore, params: Params, device: torch.device | str = "cpu"
+) -> list[dict[str, Any]]:
+    """COCO results of a validation store: predicted, scored, after OKS-NMS."""
+    return predict_poses(model, store, params, device).without_duplicates(params.evaluate.nms).results()
+
+
+def device_of(params: Params) -> torch.device:
+    """Where to predict: `runtime.device`, a GPU if there is one for `auto`."""
+    wanted = params.runtime.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("runtime.device is cuda, but PyTorch finds no GPU here; allowed: auto, cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
