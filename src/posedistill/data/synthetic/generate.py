@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +20,7 @@ from tqdm import tqdm
 from posedistill.data.synthetic.annotate import annotate
 from posedistill.data.synthetic.body import ASSET
 from posedistill.data.synthetic.scene import SceneOptions, Studio
+from posedistill.data.work import cores, in_parts
 from posedistill.errors import UserError
 from posedistill.files import sha256_file, write_atomic
 
@@ -59,9 +58,6 @@ def render_dataset(
         raise UserError(
             f"{asset_dir / ASSET}: the body from which people are rendered is missing; it is part of assets/body"
         )
-    workers = (
-        workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1
-    )
     stamp = _fingerprint(asset_dir, images, seed, options)
     marker, parts, final = out / "render.json", out / "parts", out / "annotations.json"
     if not marker.is_file() or marker.read_text() != stamp:
@@ -77,10 +73,9 @@ def render_dataset(
     open_chunks = [c for c in chunks if not _finished(out, *c)]
     tasks = [(str(asset_dir), str(out), seed, start, stop, options) for start, stop in open_chunks]
     todo = sum(stop - start for start, stop in open_chunks)
-    with tqdm(
-        total=images, initial=images - todo, unit="image", desc=f"rendering {out.name}", disable=not progress
-    ) as bar:
-        for done in _run(tasks, min(workers, len(tasks))):
+    bar = tqdm(total=images, initial=images - todo, unit="image", desc="rendering people", disable=not progress)
+    with bar, _one_thread():
+        for done in in_parts(_render_chunk, iter(tasks), min(workers or cores(), len(tasks))):
             bar.update(done)
     _merge(out, images, seed, options, chunks)
     shutil.rmtree(parts)
@@ -124,21 +119,6 @@ def _finished(out: Path, start: int, stop: int) -> bool:
     return (out / "parts" / f"{start:06d}.json").is_file() and all(
         (out / "images" / _name(i)).is_file() for i in range(start, stop)
     )
-
-
-def _run(tasks: list[tuple[str, str, int, int, int, SceneOptions]], workers: int) -> Iterator[int]:
-    if workers <= 1:
-        yield from map(_render_chunk, tasks)
-        return
-    # spawned, not forked: the caller may hold threads (PyTorch, Jupyter)
-    with _one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_render_chunk, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 @contextmanager
