@@ -50,7 +50,9 @@ def test_groups_hold_each_trained_tensor_once():
 def test_fused_adamw_steps_as_the_plain_one():
     def train(build):
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2)).double()
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2)
+        ).double()
         optimizer = build(model)
         images = torch.randn(8, 3, 6, 6, dtype=torch.float64)
         for step in range(5):

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from pathlib import Path
 
 from posedistill.errors import UserError
@@ -55,3 +56,18 @@ def _params(path: Path, stage: str) -> Params:
         return from_settings(json.loads(path.read_text()), stage)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as settings ({error})") from error
+
+
+def main() -> int:
+    """What torchrun starts in every process."""
+    parser = argparse.ArgumentParser(prog="posedistill train")
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

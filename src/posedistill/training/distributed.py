@@ -107,7 +107,7 @@ def launch(stage: str, settings: dict[str, Any], processes: int, arguments: list
         file = Path(folder) / "settings.json"
         file.write_text(json.dumps(settings))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command += ["-m", "posedistill", "train", "--stage", stage, "--params", str(file), *arguments]
+        command += ["-m", "posedistill.training.cli", "--stage", stage, "--params", str(file), *arguments]
         environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"}
         ended = subprocess.run(command, env=environment, check=False)
     if ended.returncode:

@@ -94,7 +94,8 @@ def distill_stage1(P: Params, where: Where | None = None) -> Run:
         return Stage1(student, frozen(teacher, device), P.loss)
 
     student = P.student
-    own = {"teacher": P.teacher.size, "loss": plain(P.loss), "seed": student.seed, "size": student.size}
+    loss = {name: value for name, value in plain(P.loss).items() if name != "gamma"}
+    own = {"teacher": P.teacher.size, "loss": loss, "seed": student.seed, "size": student.size}
     own |= {"epochs": student.epochs, "lr": student.lr}
     inputs = {"teacher": Path(where.teacher)}
     if student.backbone:

@@ -1,0 +1,40 @@
+"""Trains the fake objective for 20 steps in this process's group and writes the weights: started by torchrun in
+test_distributed.py. Arguments: output file, dtype, and a rank that shall die at its third step (or -1)."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from training_fakes import CPU, batches_of, folder, plan, supervised
+
+from posedistill.training import distributed
+from posedistill.training.loop import fit
+
+
+def train(output: Path, dtype: torch.dtype, dying: int = -1, micro_batch: int | None = None) -> None:
+    torch.set_num_threads(1)
+    with distributed.joined("cpu") as group:
+        objective = supervised().to(dtype)
+        objective.eval()
+        objective.train = lambda mode=True: None  # SyncBatchNorm needs GPUs: compared with fixed statistics
+        p = plan(epochs=2, steps_per_epoch=10, batch=4)
+
+        def batches(epoch, start):
+            for step, batch in enumerate(batches_of(p, group.rank, group.size, dtype)(epoch, start)):
+                if group.rank == dying and step == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield batch
+
+        device = type(CPU)(**(vars(CPU) | {"micro_batch": micro_batch}))
+        result = fit(objective, p, batches, device, folder(output.parent / f"run-{group.size}-{dtype}"), group=group)
+        if group.main:
+            save_file(
+                {**objective.state_dict(), **{f"ema.{k}": v for k, v in result.model.state_dict().items()}}, output
+            )
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), getattr(torch, sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]) or None)
