@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -229,3 +230,21 @@ def test_malformed_and_missing_files(tmp_path):
         evaluate_wholebody(tmp_path / "absent.json", [])
     with pytest.raises(UserError, match="expected a list of predictions"):
         evaluate_wholebody(random_case(1)[0], {"a": 1})
+
+
+def test_works_without_pycocotools(monkeypatch):
+    for name in ("pycocotools", "pycocotools.coco", "pycocotools.cocoeval"):
+        monkeypatch.setitem(sys.modules, name, None)
+    truth, predictions = perfect_case()
+    assert evaluate_wholebody(truth, predictions)["body"]["AP"] == pytest.approx(1)
+    with pytest.raises(UserError, match="pip install pycocotools"):
+        evaluate_wholebody(truth, predictions, reference=True)
+
+
+def test_arrays_are_as_good_as_lists():
+    truth, predictions = perfect_case()
+    expected = evaluate_wholebody(truth, predictions)
+    for one in predictions:
+        for field in FIELDS.values():
+            one[field] = np.array(one[field]).reshape(-1, 3)
+    assert evaluate_wholebody(truth, predictions) == expected

@@ -126,7 +126,8 @@ def read_predictions(source: Any, truth: GroundTruth, category: int | None = Non
     if unknown:
         listed = ", ".join(unknown[:10]) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
         raise UserError(f"{name}: predictions on images that the ground truth does not list: image_id {listed}")
-    boxed = bool(data) and bool(data[0].get("bbox"))
+    first_box = data[0].get("bbox") if len(data) else None
+    boxed = first_box is not None and len(first_box) > 0
     if category is not None:
         data = [one for one in data if one.get("category_id", category) == category]
     keypoints = _keypoints(data, name, "prediction")
@@ -194,12 +195,12 @@ def _column(values: list, name: str, field: str, dtype: type, shape: tuple[int, 
 def _keypoints(entries: Sequence, name: str, what: str) -> np.ndarray:
     """[N, 133, 3] from the 399-long list or the split fields; 0 where a field is missing."""
     full = np.zeros((len(entries), NUM_KEYPOINTS, 3))
-    joined = np.array([len(one.get("keypoints") or ()) == 3 * NUM_KEYPOINTS for one in entries], dtype=bool)
+    joined = np.array([len(_numbers(one, "keypoints")) == 3 * NUM_KEYPOINTS for one in entries], dtype=bool)
     for part, field in (*FIELDS.items(), ("wholebody", "keypoints")):
         where = np.flatnonzero(joined if part == "wholebody" else ~joined)
         part_slice = PART_SLICES[part]
         numbers = 3 * (part_slice.stop - part_slice.start)
-        lists = [entries[i].get(field) or () for i in where.tolist()]
+        lists = [_numbers(entries[i], field) for i in where.tolist()]
         present = [i for i, values in enumerate(lists) if len(values)]
         wrong = next((i for i in present if len(lists[i]) != numbers), None)
         if wrong is not None:
@@ -213,6 +214,13 @@ def _keypoints(entries: Sequence, name: str, what: str) -> np.ndarray:
     if not np.isfinite(full).all():
         raise UserError(f"{name}: {what} {np.argwhere(~np.isfinite(full))[0][0]} has keypoints that are not finite")
     return full
+
+
+def _numbers(entry: Mapping, field: str) -> Any:
+    values = entry.get(field)
+    if values is None:
+        return ()
+    return values.ravel() if isinstance(values, np.ndarray) else values
 
 
 def _part_scores(entries: Sequence, name: str) -> np.ndarray:
