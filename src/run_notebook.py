@@ -118,8 +118,13 @@ def _cleaned_outputs(outputs: list[Any]) -> list[Any]:
     return kept
 
 
-def execute(job: Job, settings: dict[str, Any], target: Path) -> Any:
-    """Run the notebook in a fresh kernel, streaming what it prints; `target` holds it cell by cell while it runs."""
+def execute(job: Job, settings: dict[str, Any], running: Path, failed: Path) -> bool:
+    """Run the notebook in a fresh kernel, streaming what it prints, and write its report.
+
+    The file `running` holds it cell by cell until it is finished. False, after one line on what went wrong, where a
+    cell failed; UserError where the input is to blame. `failed` is where the partial report will be.
+    """
+    # Only now: they take two seconds, and bad settings should not wait for them.
     import logging
 
     import nbformat
@@ -130,18 +135,34 @@ def execute(job: Job, settings: dict[str, Any], target: Path) -> Any:
     source = nbformat.read(job.notebook, as_version=4)
     if not any("parameters" in cell.metadata.get("tags", []) for cell in source.cells):
         raise UserError(f"{job.notebook}: no cell has the tag parameters, so the settings have no place")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return papermill.execute_notebook(
-        str(job.notebook),
-        str(target),
-        parameters={"settings": settings, **job.items},
-        kernel_name="python3",
-        progress_bar=False,
-        stdout_file=sys.stdout,
-        stderr_file=sys.stderr,
-        cwd=str(Path.cwd()),
-        config=Config({"KernelManager": {"transport": "ipc"}}),  # no ports: several runs never meet
-    )
+    running.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        notebook = papermill.execute_notebook(
+            str(job.notebook),
+            str(running),
+            parameters={"settings": settings, **job.items},
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            cwd=str(Path.cwd()),
+            config=Config(
+                {
+                    "KernelManager": {"transport": "ipc"},  # no ports: several runs never meet
+                    # What a kernel says about its sockets when it is interrupted helps nobody.
+                    "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]},
+                }
+            ),
+        )
+    except papermill.PapermillExecutionError as error:
+        line = failure_line(job, error, failed)
+        if error.ename == "UserError":
+            raise UserError(line) from error
+        print(line, file=sys.stderr)
+        return False
+    write_atomic(job.report, nbformat.writes(clean(notebook)) + "\n")
+    running.unlink(missing_ok=True)
+    return True
 
 
 def failure_line(job: Job, error: Any, target: Path) -> str:
@@ -188,24 +209,15 @@ def prepare_environment(runtime: str) -> None:
 
 
 def run(stage: str) -> int:
-    """Run one stage and return the exit code: 0, 1 (a cell failed), 2 (bad input)."""
-    import nbformat
-    from papermill import PapermillExecutionError
-
+    """Run one stage and return the exit code: 0, or 1 where a cell failed."""
     job = read_job(stage)
-    name = f"{job.report.stem}.ipynb"
-    running = checkpoint_folder() / "running" / f"{os.getpid()}-{name}"
-    failed = checkpoint_folder() / "failed" / name
+    running = checkpoint_folder() / "running" / f"{os.getpid()}-{job.report.name}"
+    failed = checkpoint_folder() / "failed" / job.report.name
     finished = False
     try:
-        notebook = execute(job, checked_settings(stage), running)
-        write_atomic(job.report, nbformat.writes(clean(notebook)) + "\n")
-        running.unlink(missing_ok=True)
-        finished = True
-        return 0
-    except PapermillExecutionError as error:
-        print(failure_line(job, error, failed), file=sys.stderr)
-        return 2 if error.ename == "UserError" else 1
+        settings = checked_settings(stage)
+        finished = execute(job, settings, running, failed)
+        return 0 if finished else 1
     finally:
         if not finished:
             if running.exists():

@@ -1,0 +1,237 @@
+"""The runner of stage notebooks: reproducible reports, one line on a failure, the committed report kept."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUNNER = ROOT / "src" / "run_notebook.py"
+
+PIPELINE = """\
+stages:
+  one:
+    cmd: python src/run_notebook.py one
+    deps: [notebooks/01_one.ipynb]
+    params: [loss.alpha, student]
+    plots:
+      - reports/01_one.ipynb: {cache: false}
+      - reports/figures/one: {cache: false}
+  each:
+    matrix:
+      model: [a, b]
+    cmd: python src/run_notebook.py each@${item.model}
+    deps: [notebooks/02_each.ipynb]
+    params: [loss.beta]
+    plots:
+      - reports/02_each-${item.model}.ipynb: {cache: false}
+"""
+
+
+def notebook(*sources: str, parameters: str = "settings = None") -> str:
+    cells = [nbformat.v4.new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(sources)]
+    book = nbformat.v4.new_notebook(cells=cells)
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return nbformat.writes(book)
+
+
+class Project:
+    """A folder with a pipeline of two notebooks and a committed report."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("notebooks", "reports/figures/one"):
+            (folder / name).mkdir(parents=True)
+        (folder / "dvc.yaml").write_text(PIPELINE)
+        (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+        self.report.write_text("committed report")
+        self.figure.write_text("committed figure")
+        self.git("init", "--quiet")
+        self.git("add", ".")
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "reports" / "01_one.ipynb"
+
+    @property
+    def figure(self) -> Path:
+        return self.folder / "reports" / "figures" / "one" / "a.png"
+
+    @property
+    def failed(self) -> Path:
+        return self.folder / ".checkpoints" / "failed" / "01_one.ipynb"
+
+    def git(self, *arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def remove_outputs(self) -> None:
+        """As DVC does before it starts a stage."""
+        self.report.unlink()
+        self.figure.unlink()
+        self.figure.parent.rmdir()
+
+    def environment(self) -> dict[str, str]:
+        drop = ("POSEDISTILL_CHECKPOINTS", "POSEDISTILL_ROOT", "PYTHONPATH")
+        return {name: value for name, value in os.environ.items() if name not in drop}
+
+    def run(self, *sources: str, stage: str = "one", **more: str) -> subprocess.CompletedProcess:
+        file = "01_one.ipynb" if stage == "one" else "02_each.ipynb"
+        if sources:
+            (self.folder / "notebooks" / file).write_text(notebook(*sources, **more))
+        return subprocess.run(
+            [sys.executable, RUNNER, stage],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment(),
+            timeout=120,
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_the_same_run_gives_the_same_report_and_only_the_listed_settings(project):
+    cells = (
+        "import os, sys, pathlib\nprint(sorted(settings), settings['loss'])",
+        "import time, tqdm\nfor _ in tqdm.tqdm(range(3)): print('step', flush=True)\nprint('warned', file=sys.stderr)",
+        "object(), settings['student']['seed']",
+        "from posedistill import project\nproject.enter();",
+        "pathlib.Path('reports/where').write_text(f\"{os.getcwd()} {os.environ['OMP_NUM_THREADS']}\")",
+    )
+    first = project.run(*cells)
+    assert first.returncode == 0, first.stderr
+    content = project.report.read_bytes()
+    assert project.run().returncode == 0
+    assert project.report.read_bytes() == content
+    report = nbformat.read(project.report, as_version=4)
+    nbformat.validate(report)
+    assert [cell["id"] for cell in report.cells][:3] == ["parameters", "injected-parameters", "cell-0"]
+    text = json.dumps([cell.get("outputs") for cell in report.cells])
+    assert "['loss', 'student'] {'alpha': 7e-05}" in text
+    assert "warned" not in text and "3/3" not in text  # progress and warnings went to the terminal
+    assert "warned" in first.stderr and "3/3" in first.stderr and "step" in first.stdout
+    for machine in (str(project.folder), "0x7f", "papermill", "duration", sys.version.split()[0]):
+        assert machine not in content.decode(), machine
+    assert (project.folder / "reports" / "where").read_text() == f"{project.folder} 1"
+    assert not list((project.folder / ".checkpoints").rglob("*.ipynb"))
+
+
+def test_a_failing_cell_is_one_line_and_the_committed_report_comes_back(project):
+    project.remove_outputs()
+    done = project.run("print('before')", "raise ValueError('it\\nbroke')", "print('after')")
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "notebooks/01_one.ipynb, cell 4: ValueError: it" in line
+    assert str(project.failed) in line
+    assert project.report.read_text() == "committed report"
+    assert project.figure.read_text() == "committed figure"
+    partial = project.failed.read_text()
+    assert "before" in partial and "Traceback" in partial
+
+
+def test_the_place_in_the_package_is_named_and_a_report_that_is_there_stays(project):
+    project.report.write_text("newer than the commit")
+    done = project.run("from posedistill import files\nfiles.sha256_file('absent')")
+    assert done.returncode == 1
+    assert "FileNotFoundError" in done.stderr and "src/posedistill/files.py, line" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert project.report.read_text() == "newer than the commit"
+
+
+def test_bad_input_in_a_notebook_is_its_own_line(project):
+    project.remove_outputs()
+    done = project.run("from posedistill.errors import UserError\nraise UserError('a.json: no such annotation 7')")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "a.json: no such annotation 7"
+    assert project.report.read_text() == "committed report"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("alpha: 7e-5", "alpha: -1", "loss.alpha: found -1, allowed: a number >= 0"),
+        ("alpha: 7e-5", "alhpa: 7e-5", "loss.alhpa: unknown key (did you mean alpha?)"),
+        ("  height: 128", "  height: 100", "input.height: found 100, allowed: a whole number >= 32 that 32 divides"),
+        ("size: nw", "size: huge", "teacher.size: found huge, allowed: n | nw"),
+        (
+            "checkpoint: null",
+            "checkpoint: {path: no.pth, sha256: '01234567'}",
+            "teacher.checkpoint.path: there is no file",
+        ),
+    ],
+)
+def test_bad_settings_are_one_line_and_nothing_is_overwritten(project, old, new, words):
+    settings = project.folder / "params.yaml"
+    assert old in settings.read_text()
+    settings.write_text(settings.read_text().replace(old, new, 1))
+    project.remove_outputs()
+    done = project.run("print(1)")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert words in line
+    assert project.report.read_text() == "committed report"
+    assert project.figure.read_text() == "committed figure"
+
+
+def test_a_matrix_stage_gets_its_item(project):
+    done = project.run("print(model, settings)", stage="each@b", parameters="settings = None\nmodel = 'a'")
+    assert done.returncode == 0, done.stderr
+    assert "b {'loss': {'beta': 0.1}}" in (project.folder / "reports" / "02_each-b.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("each", "each: found no item, allowed: each@a, each@b"),
+        ("each@c", "each@c: found c, allowed: each@a, each@b"),
+        ("one@a", "one@a: stage one has no items, run it as one"),
+        ("two", "dvc.yaml has no stage two, allowed: one, each"),
+    ],
+)
+def test_a_stage_that_is_not_there_is_one_line(project, stage, words):
+    done = project.run(stage=stage)
+    assert done.returncode == 2 and done.stderr.strip() == words
+
+
+def test_without_a_parameters_cell_there_is_no_run(project):
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", id="a")])
+    (project.folder / "notebooks" / "01_one.ipynb").write_text(nbformat.writes(book))
+    done = project.run()
+    assert done.returncode == 2 and "no cell has the tag parameters" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(project, number):
+    """The kernel ends with the runner, the partial report is kept, the committed one comes back."""
+    project.remove_outputs()
+    source = "import os, time\nprint('kernel', os.getpid(), flush=True)\nwhile True: time.sleep(0.05)"
+    (project.folder / "notebooks" / "01_one.ipynb").write_text(notebook(source))
+    process = subprocess.Popen(
+        [sys.executable, RUNNER, "one"],
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=project.environment(),
+    )
+    assert process.stdout is not None
+    kernel = int(process.stdout.readline().split()[1])
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1].startswith("one: interrupted")
+    assert "Traceback" not in errors
+    assert project.report.read_text() == "committed report"
+    assert json.loads(project.failed.read_text())["cells"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
