@@ -155,7 +155,7 @@ def _copy(model: nn.Module, state: State, path: str | Path) -> tuple[str, ...]:
 def _check_size(expected: str, state: State, path: str | Path) -> None:
     found = size_of(state)
     if found != expected:
-        named = f"size {found}" if found else f"a backbone of no known size ({_stem(state)})"
+        named = f"size {found}" if found else f"a CSPNeXt of no known size ({_stem(state)})"
         raise UserError(f"{path}: expected model size {expected}, found {named}")
 
 

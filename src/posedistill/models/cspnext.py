@@ -99,11 +99,16 @@ class SPPBottleneck(nn.Module):
         return self.conv2(torch.cat((x, pool5, pool9, pool13), dim=1))
 
 
-def _stage(stage: Stage, inputs: int, outputs: int, deepen: float) -> nn.Sequential:
+def block_counts(size: Size) -> list[int]:
+    """Number of CSP blocks of each stage."""
+    return [max(round(stage.blocks * size.deepen), 1) for stage in size.stages]
+
+
+def _stage(stage: Stage, inputs: int, outputs: int, blocks: int) -> nn.Sequential:
     layers: list[nn.Module] = [ConvModule(inputs, outputs, 3, stage.stride)]
     if stage.spp:
         layers.append(SPPBottleneck(outputs))
-    layers.append(CSPLayer(outputs, max(round(stage.blocks * deepen), 1), stage.identity))
+    layers.append(CSPLayer(outputs, blocks, stage.identity))
     return nn.Sequential(*layers)
 
 
@@ -117,9 +122,9 @@ class CSPNeXt(nn.Module):
             ConvModule(3, width // 2, 3, 2), ConvModule(width // 2, width // 2, 3), ConvModule(width // 2, width, 3)
         )
         self.stage_names: list[str] = []
-        for number, stage in enumerate(size.stages, 1):
+        for number, (stage, blocks) in enumerate(zip(size.stages, block_counts(size)), 1):
             outputs = int(stage.out * size.widen)
-            self.add_module(f"stage{number}", _stage(stage, width, outputs, size.deepen))
+            self.add_module(f"stage{number}", _stage(stage, width, outputs, blocks))
             self.stage_names.append(f"stage{number}")
             width = outputs
 

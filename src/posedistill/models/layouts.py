@@ -1,20 +1,24 @@
 """Whose names a checkpoint uses: its tensors brought to `backbone.…` and `head.…`, as RTMPose (mmpose) names them."""
 
+import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from posedistill.errors import UserError
-from posedistill.models.cspnext import CSPNeXt
-from posedistill.models.head import RTMCCHead
+from posedistill.models.cspnext import block_counts
 from posedistill.models.sizes import SIZES
 
 Branch = Literal["auto", "student", "teacher", "stage2"]
 State = dict[str, Tensor]
 
+# Parts of names that are no modules within modules, in the order in which they may stand in one.
+UNDERSCORED = (
+    *("main_conv", "short_conv", "depthwise_conv", "pointwise_conv", "final_conv", "final_layer", "res_scale"),
+    *("cls_x", "cls_y", "running_mean", "running_var", "num_batches_tracked"),
+)
+BLOCK = re.compile(r"backbone\.stage(\d)\.\d\.blocks\.(\d+)\.")
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # data parallel and averaged, compiled, other trainers
 
 
@@ -90,17 +94,14 @@ def _never_run(state: State) -> bool:
 def _averaged(state: State) -> State:
     """Names `ema_backbone.stem…`, or with dots turned to underscores as mmcv's buffers, brought back."""
     averages = {name.removeprefix("ema_"): tensor for name, tensor in state.items() if name.startswith("ema_")}
-    dotted = _dotted_names() if averages else {}
-    return {dotted.get(name, name): tensor for name, tensor in averages.items()} or state
+    return {n if "." in n else _dotted(n): tensor for n, tensor in averages.items()} or state
 
 
-@lru_cache(maxsize=1)
-def _dotted_names() -> dict[str, str]:
-    largest = SIZES["x"]  # its names hold those of all sizes
-    with torch.device("meta"):
-        names = [f"backbone.{name}" for name in CSPNeXt(largest).state_dict()]
-        names += [f"head.{name}" for name in RTMCCHead(largest, (64, 64), 1).state_dict()]
-    return {name.replace(".", "_"): name for name in names}
+def _dotted(name: str) -> str:
+    name = name.replace("_", ".")
+    for part in UNDERSCORED:
+        name = name.replace(part.replace("_", "."), part, 1)
+    return name
 
 
 def _has_backbone(state: Iterable[str]) -> bool:
@@ -117,14 +118,17 @@ def has_head(state: State) -> bool:
     return "head.cls_x.weight" in state and "head.final_layer.weight" in state
 
 
-@lru_cache(maxsize=len(SIZES))
-def _backbone_shapes(size: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        tensors = CSPNeXt(SIZES[size]).state_dict()
-    return {f"backbone.{name}": tuple(t.shape) for name, t in tensors.items() if "num_batches" not in name}
-
-
 def size_of(state: State) -> str | None:
-    """The size whose backbone has exactly these shapes; None where none has."""
-    found = {n: tuple(t.shape) for n, t in state.items() if n.startswith("backbone.") and "num_batches" not in n}
-    return next((size for size in SIZES if _backbone_shapes(size) == found), None)
+    """The size whose backbone has this width and these numbers of blocks; None where none has."""
+    width = state.get("backbone.stem.2.conv.weight")
+    for size in SIZES.values():
+        if width is not None and len(width) == int(64 * size.widen) and _blocks(state) == block_counts(size):
+            return size.name
+    return None
+
+
+def _blocks(state: Iterable[str]) -> list[int]:
+    """Number of CSP blocks of each stage, by the names."""
+    found = {match.groups() for name in state if (match := BLOCK.match(name))}
+    stages = sorted({stage for stage, _ in found})
+    return [len([block for stage, block in found if stage == this]) for this in stages]

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,11 +90,9 @@ def _read_torch(path: Path) -> Any:
             warnings.simplefilter("ignore")  # PyTorch's on old files are nothing a user can act on
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        foreign = _foreign_globals(path)
+        foreign = _foreign_globals(path) or set(re.findall(r"GLOBAL ([\w.]+)", str(error)))
         if not foreign:
-            if "Unsupported" in str(error) or "WeightsUnpickler" in str(error):
-                raise UserError(f"{path}: refused, loading it would run code; expected tensors alone") from error
-            raise UserError(damaged) from error
+            raise UserError(f"{path}: refused, damaged or more than tensors in it") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         if "TorchScript" in str(error):
             raise UserError(f"{path}: refused, it is a TorchScript program; expected tensors alone") from error
