@@ -269,6 +269,11 @@ def read_detections(path: Path, images: dict[int, ImageRef], funnel: Funnel) -> 
         raise UserError(f"there is no detection file {path}") from None
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
+    return detections_to_persons(path, detections, images, funnel)
+
+
+def detections_to_persons(path: Path, detections: Any, images: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
+    """Check the entries of a detection file and turn those of `images` into boxes."""
     if not isinstance(detections, list):
         raise UserError(f"{path}: expected a list of detections")
     persons = []

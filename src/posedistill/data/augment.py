@@ -1,0 +1,152 @@
+"""Training samples, the worker's part: one affine warp from the stored crop to the uint8 input.
+
+Crop, flip, half-body, shift, scale and rotation become one matrix, applied once to the decoded part of the crop that it
+looks at. Colour, blur and dropout are only drawn here (every random number of a sample comes from one generator) and
+applied by `device_augment`, batched. The distributions are those of the published pipeline: RandomFlip, RandomHalfBody,
+RandomBBoxTransform, TopdownAffine, YOLOXHSVRandomAug, Blur, MedianBlur, CoarseDropout, in that order.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posedistill.data import geometry, jpeg
+from posedistill.data.crops import MARGIN
+from posedistill.data.store import TrainRecord
+from posedistill.params import Augment, Input
+
+# The recipe of the device part, one float32 vector a sample.
+HSV = slice(0, 3)  # whole-number gains of OpenCV's hue (0-179), saturation and value (0-255)
+BLUR = 3  # kernel side of the box blur: 0 (none), 3, 5 or 7
+MEDIAN_BLUR = 4  # kernel side of the median blur: 0, 3, 5 or 7
+DROPOUT = slice(5, 9)  # rectangle x0, y0, x1, y1 that is set to black; empty if x0 = x1
+RECIPE_LENGTH = 9
+
+HSV_GAINS = (5, 30, 30)
+BLUR_SIDES = (3, 5, 7)
+
+
+class Sample(NamedTuple):
+    """A training sample before the device part.
+
+    image: uint8 [H, W, 3] RGB. keypoints: float32 [133, 3], input pixels; third value 1 where a label counts, else 0.
+    recipe: float32 [9]. matrix: float64 [2, 3], crop → input pixels (right-angled up to the flip).
+    """
+
+    image: NDArray[np.uint8]
+    keypoints: NDArray[np.float32]
+    recipe: NDArray[np.float32]
+    matrix: NDArray[np.float64]
+
+
+class View(NamedTuple):
+    """What the random numbers chose for the geometry of one sample, in pixels of the (perhaps mirrored) picture."""
+
+    flip: bool
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]  # aspect fixed
+    rotation: float
+
+
+def draw_view(
+    keypoints: NDArray, box: NDArray, augment: Augment, size: tuple[int, int], rng: np.random.Generator
+) -> tuple[View, NDArray]:
+    """Draw flip, half-body and box transform. keypoints [133, 3] and box (x, y, w, h) share any pixel coordinates.
+
+    Returns the view and the keypoints of the picture it looks at: mirrored about x = 0 where it is a flip.
+    """
+    chance = rng.random(3)
+    flip = bool(chance[0] < augment.flip)
+    center, scale = geometry.box_to_center_scale(box.astype(np.float64), augment.box_padding)
+    if flip:
+        keypoints = geometry.flip_points(keypoints, 1.0)
+        center = np.array([-center[0], center[1]])
+    if chance[1] <= augment.half_body and augment.half_body > 0:
+        halves = geometry.half_body_choices(keypoints[:, 2])
+        chosen = halves.choose(bool(chance[2] < geometry.PREFER_UPPER)) if halves else None
+        if chosen:
+            center, scale = geometry.half_body_box(keypoints[:, :2], chosen)
+    jitter = geometry.draw_box_jitter(
+        rng,
+        shift=augment.shift,
+        shift_p=augment.shift_p,
+        scale=augment.scale,
+        rotation=augment.rotation,
+        rotation_p=augment.rotation_p,
+    )
+    center = center + np.array(jitter.shift) * scale
+    scale = np.maximum(scale * jitter.factor, 1e-3)  # half-body of keypoints on one spot
+    return View(flip, center, geometry.fix_aspect(scale, size), jitter.rotation), keypoints
+
+
+def draw_recipe(augment: Augment, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw what the device part does with a sample of input `size` (height, width): float32 [9]."""
+    recipe = np.zeros(RECIPE_LENGTH, np.float32)
+    u = rng.random(15)
+    if augment.hsv:
+        for channel, limit in enumerate(HSV_GAINS):
+            if u[channel] < 0.5:
+                recipe[channel] = int((2 * u[3 + channel] - 1) * limit)  # towards zero, as the published int16 cast
+    if u[6] < augment.blur_p:
+        recipe[BLUR] = BLUR_SIDES[int(u[7] * 3)]
+    if u[8] < augment.median_blur_p:
+        recipe[MEDIAN_BLUR] = BLUR_SIDES[int(u[9] * 3)]
+    if u[10] < augment.dropout_p:
+        low, high = augment.dropout_size
+        height = int(size[0] * (low + (high - low) * u[11]))
+        width = int(size[1] * (low + (high - low) * u[12]))
+        y0, x0 = int(u[13] * (size[0] - height + 1)), int(u[14] * (size[1] - width + 1))
+        recipe[DROPOUT] = (x0, y0, x0 + width, y0 + height)
+    return recipe
+
+
+def sample_train(record: TrainRecord, augment: Augment, input: Input, rng: np.random.Generator) -> Sample:
+    """Draw one training sample of a stored person."""
+    size = input.size
+    # geometry happens in picture pixels (offset by the crop's origin), where it is isotropic
+    factor = record.factor
+    keypoints = record.keypoints.astype(np.float64)
+    box = record.box.astype(np.float64)
+    if factor[0] != 1 or factor[1] != 1:
+        keypoints[:, :2] = (keypoints[:, :2] + 0.5) / factor - 0.5
+        box = np.concatenate([(box[:2] + 0.5) / factor - 0.5, box[2:] / factor])
+    view, keypoints = draw_view(keypoints, box, augment, size, rng)
+    matrix = geometry.warp_matrix(view.center, view.scale, view.rotation, size)
+    moved = keypoints.astype(np.float32)
+    moved[:, :2] = geometry.transform_points(keypoints[:, :2], matrix)
+    moved[:, 2] *= geometry.in_frame(moved[:, :2], size)
+    moved[moved[:, 2] == 0] = 0
+    matrix = _from_crop(matrix, view.flip, factor)
+    return Sample(look(record, matrix, size), moved, draw_recipe(augment, size, rng), matrix)
+
+
+def _from_crop(matrix: NDArray, flip: bool, factor: NDArray) -> NDArray[np.float64]:
+    """`matrix` maps (mirrored) picture pixels to the input; the same from the crop's pixels."""
+    turned = matrix.copy()
+    if flip:
+        turned[:, 0] = -turned[:, 0]  # x → -x, as flip_points with a width of 1
+    if factor[0] != 1 or factor[1] != 1:
+        turned[:, 2] += turned[:, :2] @ (0.5 / factor - 0.5)
+        turned[:, :2] /= factor
+    return turned
+
+
+def look(record: TrainRecord, matrix: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The input picture [H, W, 3]: decodes the part of the crop that `matrix` (crop → input) shows, and warps it."""
+    height, width = size
+    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+    determinant = a * d - b * c
+    inverse = np.array([[d, -b], [-c, a]]) / determinant
+    corners = (np.array([[-1, -1], [width, -1], [-1, height], [width, height]]) - matrix[:, 2]) @ inverse.T
+    low, high = corners.min(axis=0) - MARGIN, corners.max(axis=0) + MARGIN
+    if high[0] < 0 or high[1] < 0 or low[0] >= record.width or low[1] >= record.height:
+        return np.zeros((height, width, 3), np.uint8)  # looks past the picture
+    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    pixels, x, y = jpeg.decode(record.jpeg, record.segments, record.width, record.height, box)
+    moved = matrix.copy()
+    moved[:, 2] += matrix[:, :2] @ np.array([x, y], np.float64)
+    return cv2.warpAffine(pixels, moved, (width, height), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]

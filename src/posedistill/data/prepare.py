@@ -1,0 +1,382 @@
+"""The stage `prepare`: sources → validated persons → stores in prepared/, and what became of each record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from tqdm import tqdm
+
+from posedistill import project
+from posedistill.data import crops, frames, jpeg, sources, store, work
+from posedistill.data.person import Funnel, ImageRef, Person
+from posedistill.data.pixels import MISSING, BrokenImage
+from posedistill.data.report import overlap_with_ground_truth, part_statistics
+from posedistill.errors import UserError
+from posedistill.files import sha256_file, write_atomic
+from posedistill.params import Params, Source
+
+IMAGES_A_PART = 256  # what a kill can cost, and the size of one Arrow file
+SHOWN = 10  # broken pictures that an error message lists
+
+
+@dataclass
+class PrepareReport:
+    """What prepare did, for the notebook; also written to prepared/report.json.
+
+    sets: one entry for `train` and for each validation set: persons, images, bytes, parts (labelled counts), …
+    funnels: as Funnel.as_dict; they add up. broken: pictures that could not be used, with the reason.
+    """
+
+    sets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    funnels: list[dict[str, Any]] = field(default_factory=list)
+    broken: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"sets": self.sets, "funnels": self.funnels, "broken": self.broken}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One part: pictures with their persons. kind: train | val."""
+
+    kind: str
+    folder: Path
+    index: int
+    pictures: list[tuple[ImageRef, int, list[tuple[int, Person]]]]  # picture, image_id, (source, person)
+    size: tuple[int, int]
+    use_valid_flags: bool
+    parts: str
+
+
+def prepare(P: Params, out: Path | None = None, *, workers: int | None = None, progress: bool = True) -> PrepareReport:
+    """Write prepared/train, prepared/val-<name>/ and prepared/report.json from the sources of `P.data`.
+
+    Uses P.data and P.input alone. Continues after an interruption; the same settings and data give the same bytes with
+    any number of workers. out: default <project>/prepared. workers: default all cores.
+    Raises UserError for structural errors of the annotations and for too many broken pictures.
+    """
+    root = project.root()
+    out = out if out is not None else root / "prepared"
+    data_root = Path(P.data.root) if Path(P.data.root).is_absolute() else root / P.data.root
+    if not data_root.is_dir():
+        raise UserError(f"data.root: there is no folder {data_root}; README says how to fetch the data")
+    run = _Run(P, data_root, out, workers or work.cores(), progress)
+    out.mkdir(parents=True, exist_ok=True)
+    run.train()
+    for source in P.data.val:
+        run.validation(source)
+    kept = {"train", "report.json", *(f"val-{source.name}" for source in P.data.val)}
+    for stale in out.iterdir():
+        if stale.name not in kept:
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    text = json.dumps(run.report.as_dict(), indent=1, sort_keys=True, ensure_ascii=False)
+    write_atomic(out / "report.json", text + "\n")
+    for folder in run.folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return run.report
+
+
+class _Run:
+    """One call of prepare: settings, report, folders of unfinished work."""
+
+    def __init__(self, P: Params, data_root: Path, out: Path, workers: int, progress: bool):
+        self.P, self.data_root, self.out = P, data_root, out
+        self.workers, self.progress = workers, progress
+        self.report = PrepareReport()
+        self.folders: list[Path] = []
+
+    def train(self) -> None:
+        """All training sources together."""
+        loaded = [self._load(source, "train") for source in self.P.data.train]
+        persons = [(i, person) for i, one in enumerate(loaded) for person in one.persons]
+        names = [source.name for source in self.P.data.train]
+        folder = self._work_folder("train", loaded, self.P.data.train)
+        parts = self._write_parts("train", folder, persons, names)
+        dropped = self._count_broken(parts, loaded, names)
+        rows = [part["rows"] for part in parts]
+        if not sum(rows):
+            raise UserError("data.train: no person is left to train on (prepared/report.json is not written)")
+        target = _fresh(self.out / "train")
+        for part in parts:
+            work.publish(folder / store.part_name(part["index"]), target / store.part_name(part["index"]))
+        store.write_meta(
+            target,
+            kind="train",
+            rows=rows,
+            sources=names,
+            input=list(self.P.input.size),
+            limits=crops.LIMITS.as_dict(),
+            jpeg_quality=jpeg.QUALITY,
+        )
+        _publish_folder(target, self.out / "train")
+        self._finish("train", loaded, dropped, store.TrainStore(self.out / "train"))
+
+    def validation(self, source: Source) -> None:
+        """One validation set."""
+        name = f"val-{source.name}"
+        loaded = self._load(source, "val")
+        assert loaded.ground_truth is not None
+        persons = [(0, person) for person in loaded.persons]
+        folder = self._work_folder(name, [loaded], [source])
+        parts = self._write_parts("val", folder, persons, [source.name])
+        dropped = self._count_broken(parts, [loaded], [source.name])
+        target = _fresh(self.out / name)
+        image_index: dict[int, int] = {}
+        for part in parts:
+            work.publish(folder / store.part_name(part["index"]), target / store.part_name(part["index"]))
+            for image_id in part["images"]:
+                image_index[image_id] = len(image_index)
+        kept = [person for person in loaded.persons if person.image_id in image_index]
+        rows = [(image_index[p.image_id], p.image_id, p.annotation_id, p.box, p.score) for p in kept]
+        store.write_batch(target / "persons.arrow", store.person_batch(rows))
+        broken = {entry[3] for part in parts for entry in part["broken"]}
+        truth = _without(loaded.ground_truth, broken)
+        write_atomic(target / "gt.json", orjson.dumps(truth) + b"\n")
+        store.write_meta(target, kind="val", rows=[len(part["images"]) for part in parts], boxes=self.P.data.boxes)
+        _publish_folder(target, self.out / name)
+        self._finish(name, [loaded], dropped, store.ValStore(self.out / name))
+        if self.P.data.boxes == "detections" and kept and kept[0].annotation_id < 0:
+            self.report.sets[name]["overlap"] = overlap_with_ground_truth(kept, truth)
+
+    def _load(self, source: Source, split: str) -> sources.Loaded:
+        rendered = None
+        if source.source == "synthetic":
+            from posedistill.data.synthetic import render_dataset
+
+            key = {"images": source.images, "seed": source.seed, "asset": str(self.data_root / "body")}
+            rendered = work.work_folder("render", key)
+            self.folders.append(rendered)
+            images, seed = int(source.images or 0), int(source.seed or 0)
+            render_dataset(
+                self.data_root / "body", rendered, images, seed, workers=self.workers, progress=self.progress
+            )
+        return sources.load(source, self.data_root, split=split, boxes=self.P.data.boxes, rendered=rendered)
+
+    def _work_folder(self, name: str, loaded: Sequence[sources.Loaded], given: Sequence[Source]) -> Path:
+        key = {
+            "store": store.VERSION,
+            "code": _code(),
+            "set": name,
+            "root": str(self.data_root),
+            "sources": [dict(source.present()) for source in given],
+            "files": [sha256_file(path) for one in loaded for path in one.files],
+            "input": list(self.P.input.size),
+            "boxes": self.P.data.boxes,
+            "flags": self.P.data.use_valid_flags,
+            "parts": self.P.data.parts,
+        }
+        folder = work.work_folder(f"prepare-{name}", key)
+        self.folders.append(folder)
+        return folder
+
+    def _write_parts(
+        self, kind: str, folder: Path, persons: list[tuple[int, Person]], names: list[str]
+    ) -> list[dict[str, Any]]:
+        """Make every part that is not finished yet; the notes of all of them, in order."""
+        pictures = _by_picture(persons)
+        self._fail_early(pictures, names)
+        tasks = [
+            _Task(kind, folder, index, chunk, self.P.input.size, self.P.data.use_valid_flags, self.P.data.parts)
+            for index, chunk in enumerate(_chunks(pictures))
+        ]
+        todo = [task for task in tasks if not _notes(folder, task.index).is_file()]
+        people = sum(len(p) for task in tasks for _, _, p in task.pictures)
+        left = sum(len(p) for task in todo for _, _, p in task.pictures)
+        with tqdm(
+            total=people, initial=people - left, unit="person", desc=f"preparing {kind}", disable=not self.progress
+        ) as bar:
+            for done in work.in_parts(_make_part, iter(todo), min(self.workers, len(todo))):
+                bar.update(done)
+        return [json.loads(_notes(folder, task.index).read_text()) for task in tasks]
+
+    def _fail_early(self, pictures: list[tuple[ImageRef, int, list[tuple[int, Person]]]], names: list[str]) -> None:
+        """A wrong folder is known after a second, not after an hour."""
+        missing: dict[int, list[str]] = {}
+        total: dict[int, int] = {}
+        for ref, _, persons in pictures:
+            index = persons[0][0]
+            total[index] = total.get(index, 0) + 1
+            if ref.frame is None and not Path(ref.path).exists():
+                missing.setdefault(index, []).append(ref.path)
+        for index, paths in missing.items():
+            self._check_share(names[index], [f"{path} ({MISSING})" for path in paths], total[index])
+
+    def _check_share(self, name: str, broken: list[str], total: int) -> None:
+        if broken and len(broken) > self.P.data.max_broken * total:
+            listed = "; ".join(broken[:SHOWN]) + ("; …" if len(broken) > SHOWN else "")
+            raise UserError(
+                f"source {name}: {len(broken)} of {total} pictures cannot be used, allowed: a share of "
+                f"{self.P.data.max_broken:g} (data.max_broken): {listed}"
+            )
+
+    def _count_broken(
+        self, parts: list[dict[str, Any]], loaded: Sequence[sources.Loaded], names: list[str]
+    ) -> dict[str, int]:
+        """Move the persons of broken pictures from kept to dropped; fail if they are too many."""
+        total = [len({person.image for person in one.persons}) for one in loaded]
+        for index, one in enumerate(loaded):
+            cases = [entry for part in parts for entry in part["broken"] if entry[0] == index]
+            self._check_share(names[index], [f"{name} ({reason})" for _, name, reason, *_ in cases], total[index])
+            for _, name, reason, _, persons, per_funnel in cases:
+                funnel = _funnel_of(one.funnels, per_funnel)
+                funnel.drop(reason, name, persons)
+                funnel.kept -= persons
+                self.report.broken.append({"source": funnel.source, "picture": name, "reason": reason})
+        for one in loaded:
+            for funnel in one.funnels:
+                funnel.check()
+                self.report.funnels.append(funnel.as_dict())
+        return {
+            names[i]: sum(1 for part in parts for entry in part["broken"] if entry[0] == i) for i in range(len(names))
+        }
+
+    def _finish(
+        self,
+        name: str,
+        loaded: Sequence[sources.Loaded],
+        dropped: dict[str, int],
+        done: store.TrainStore | store.ValStore,
+    ) -> None:
+        folder = self.out / name
+        size = sum(path.stat().st_size for path in folder.glob("*.arrow"))
+        entry: dict[str, Any] = {
+            "bytes": size,
+            "broken pictures": sum(dropped.values()),
+            "sources": [dict(one.details) for one in loaded],
+        }
+        if isinstance(done, store.TrainStore):
+            entry.update(persons=len(done), images=len(np.unique(done.column("image_id"))))
+            entry["bytes a person"] = round(size / len(done))
+            factors = done.column("factor")
+            entry["reduced share"] = round(float((factors[:, 0] < 1).mean()), 4)
+            entry["parts"] = part_statistics(done.column("keypoints")[:, :, 2])
+        else:
+            entry.update(persons=len(done.persons), images=len(done.images))
+        self.report.sets[name] = entry
+
+
+def _funnel_of(funnels: list[Funnel], scene: str) -> Funnel:
+    """The funnel that counted the persons: of the scene, where a source has one a scene; the last otherwise."""
+    for funnel in funnels:
+        if scene and funnel.what != "pictures" and funnel.source.endswith(f"/{scene}"):
+            return funnel
+    return next(funnel for funnel in reversed(funnels) if funnel.what != "pictures")
+
+
+def _code() -> str:
+    """Hash of the modules that make the parts: parts of another version are not mixed in."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in ("crops", "frames", "geometry", "jpeg", "person", "pixels", "prepare", "store"):
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _by_picture(persons: list[tuple[int, Person]]) -> list[tuple[ImageRef, int, list[tuple[int, Person]]]]:
+    grouped: dict[tuple[int, ImageRef, int], list[tuple[int, Person]]] = {}
+    for index, person in persons:
+        grouped.setdefault((index, person.image, person.image_id), []).append((index, person))
+    # frames of a video one after the other, whatever the order of the annotations
+    ordered = sorted(grouped.items(), key=lambda item: _place(item[0]))
+    return [(ref, image_id, people) for (_, ref, image_id), people in ordered]
+
+
+def _place(key: tuple[int, ImageRef, int]) -> tuple[int, str, int]:
+    index, ref, _ = key
+    return (index, "", 0) if ref.frame is None else (index, ref.path, ref.frame)
+
+
+def _chunks(pictures: list[tuple[ImageRef, int, Any]]) -> Iterator[list[tuple[ImageRef, int, Any]]]:
+    """Parts of at most IMAGES_A_PART pictures; a video is not divided unless it alone is larger."""
+    chunk: list[tuple[ImageRef, int, Any]] = []
+    for picture in pictures:
+        if len(chunk) >= IMAGES_A_PART or (
+            chunk
+            and len(chunk) >= IMAGES_A_PART // 2
+            and picture[0].frame is not None
+            and picture[0].path != chunk[-1][0].path
+        ):
+            yield chunk
+            chunk = []
+        chunk.append(picture)
+    if chunk:
+        yield chunk
+
+
+def _notes(folder: Path, index: int) -> Path:
+    return folder / f"part-{index:05d}.json"
+
+
+def _make_part(task: _Task) -> int:
+    """Write one part and its notes (last: they make it finished); the number of persons it saw."""
+    broken, records, images = [], [], []
+    loaded = frames.load_all([ref for ref, _, _ in task.pictures], keep_bytes=task.kind == "val")
+    for (ref, image_id, persons), pixels in zip(task.pictures, loaded, strict=True):
+        if isinstance(pixels, BrokenImage):
+            scene = ref.name.split("/")[0] if "/" in ref.name else ""
+            broken.append((persons[0][0], ref.name, str(pixels), image_id, len(persons), scene))
+            continue
+        content, image = pixels
+        if task.kind == "val":
+            height, width = image.shape[:2]
+            images.append(store.StoredImage(content, image_id, ref.width or width, ref.height or height, ref.name))
+        else:
+            records += [_record(source, person, image, task) for source, person in persons]
+    batch = store.train_batch(records) if task.kind == "train" else store.image_batch(images)
+    store.write_batch(task.folder / store.part_name(task.index), batch)
+    notes = {"index": task.index, "rows": len(records), "images": [i.image_id for i in images], "broken": broken}
+    write_atomic(_notes(task.folder, task.index), json.dumps(notes))
+    return sum(len(persons) for _, _, persons in task.pictures)
+
+
+def _record(source: int, person: Person, image: np.ndarray, task: _Task) -> store.TrainRecord:
+    labels = person.labels(use_valid_flags=task.use_valid_flags, parts=task.parts)
+    crop = crops.plan(person, labels, image.shape[:2], task.size)  # type: ignore[arg-type]
+    encoded = jpeg.encode(crops.cut(image, crop))
+    labels[:, :2] = crops.to_crop(labels[:, :2].astype(np.float64), crop)
+    labels[labels[:, 2] == 0] = 0
+    factor = np.array(crop.factor)
+    corner = crops.to_crop(person.box[:2].astype(np.float64), crop)
+    return store.TrainRecord(
+        jpeg=encoded.jpeg,
+        segments=encoded.lengths,
+        width=encoded.width,
+        height=encoded.height,
+        keypoints=labels,
+        box=np.concatenate([corner, person.box[2:] * factor]).astype(np.float32),
+        origin=np.array([crop.x0, crop.y0], np.int32),
+        factor=factor,
+        image_id=person.image_id,
+        annotation_id=person.annotation_id,
+        source=source,
+    )
+
+
+def _without(truth: dict[str, Any], broken: set[int]) -> dict[str, Any]:
+    """Ground truth of the pictures that can be predicted on."""
+    return {
+        **truth,
+        "images": [image for image in truth["images"] if image["id"] not in broken],
+        "annotations": [entry for entry in truth["annotations"] if entry["image_id"] not in broken],
+    }
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder beside `folder`, to be put in its place when complete."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def _publish_folder(temporary: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.replace(target)

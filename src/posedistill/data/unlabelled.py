@@ -1,0 +1,106 @@
+"""Pictures without labels, for distillation from a teacher alone: a folder of images, or a video, with person boxes.
+
+Every keypoint of such a person has weight 0: the label loss does not see it, the logit and feature losses do.
+Boxes: a COCO detection file whose `image_id` is a picture's place (from 0) in the sorted list of file names, or, for a
+video, the frame's number (from 0); an entry may carry `file_name` instead. Without boxes each picture is one person.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import orjson
+
+from posedistill.data import coco
+from posedistill.data.person import Funnel, ImageRef, Person, no_keypoints
+from posedistill.data.ubody import VIDEO_SUFFIXES
+from posedistill.errors import UserError
+from posedistill.params import Source
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def load(
+    source: Source, root: Path, split: str
+) -> tuple[list[Person], list[Funnel], dict[str, Any] | None, list[Path], dict[str, Any]]:
+    """Persons, funnels, no ground truth, files, details. See `sources.Loaded`."""
+    if split != "train":
+        raise UserError(f"data.{split}: source {source.name} is unlabelled: it can only be trained on")
+    place = root / str(source.images)
+    funnel = Funnel(source.name)
+    if place.is_file() and place.suffix.lower() in VIDEO_SUFFIXES:
+        refs = _video_frames(place, source.step)
+    elif place.is_dir():
+        paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise UserError(f"source {source.name}: there are no pictures in {place}")
+        refs = {
+            i: ImageRef(str(path), None, *_size(path), str(path.relative_to(place))) for i, path in enumerate(paths)
+        }
+    else:
+        raise UserError(f"source {source.name}: {place} is neither a folder of pictures nor a video")
+    if source.detections:
+        path = root / source.detections
+        persons, files = _boxes(path, refs, funnel), [path]
+    else:
+        persons, files = [], []
+        for identity, ref in refs.items():
+            funnel.read += 1
+            if ref.width <= 1 or ref.height <= 1:
+                funnel.drop("image unreadable", ref.name)
+                continue
+            funnel.kept += 1
+            box = np.array([0, 0, ref.width, ref.height], np.float32)
+            persons.append(Person(ref, identity, identity, box, no_keypoints(), float(ref.width * ref.height)))
+    return persons, [funnel], None, files, {"images": len(refs)}
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture as it is decoded (EXIF applied); (0, 0) if it is unreadable."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, ImageOps.Image.DecompressionBombError):
+        return 0, 0
+    return (height, width) if turned else (width, height)
+
+
+def _video_frames(path: Path, step: int) -> dict[int, ImageRef]:
+    video = cv2.VideoCapture(str(path))
+    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    rate = video.get(cv2.CAP_PROP_FPS)
+    width, height = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    video.release()
+    if count <= 0 or not width or not height:
+        raise UserError(f"{path}: not a readable video")
+    frames = count if not rate > 0 or not math.isfinite(rate) else int(count * 30 / rate)
+    return {i: ImageRef(str(path), i, width, height, f"{path.name}#{i}") for i in range(0, frames, step)}
+
+
+def _boxes(path: Path, refs: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
+    """Persons of a detection file; entries may name their picture by `file_name`."""
+    try:
+        entries = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"there is no detection file {path}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from error
+    if isinstance(entries, list):
+        names = {ref.name: identity for identity, ref in refs.items()}
+        for index, entry in enumerate(entries):
+            if isinstance(entry, dict) and "image_id" not in entry and "file_name" in entry:
+                if entry["file_name"] not in names:
+                    raise UserError(f"{path}: detections[{index}]: file_name: there is no picture {entry['file_name']}")
+                entry["image_id"] = names[entry["file_name"]]
+    persons = coco.detections_to_persons(path, entries, refs, funnel)
+    return [
+        Person(p.image, p.image_id, index, p.box, p.keypoints, float(p.box[2] * p.box[3]), False, p.score)
+        for index, p in enumerate(persons)
+    ]
