@@ -176,9 +176,9 @@ def measure(gt: Path, dt: Path, peers: dict[str, Callable], args: argparse.Names
     rows: list[dict] = []
 
     def note(
-        tool: str, what: str, wall: float, cpu: float, ours: float | None = None, memory: float | None = None
+        tool: str, what: str, wall: float, cpu: float | None, ours: float | None = None, memory: float | None = None
     ) -> None:
-        times = f"{cpu / ours:.1f}" if ours else ""
+        times = f"{cpu / ours:.1f}" if cpu and ours else ""
         kept = f"{memory:.2f}" if memory else ""
         scale = {"images": args.images, "persons": args.images * args.persons, "predictions": len(predictions)}
         rows.append(
@@ -187,7 +187,7 @@ def measure(gt: Path, dt: Path, peers: dict[str, Callable], args: argparse.Names
                 "what": what,
                 **scale,
                 "wall_s": f"{wall:.2f}",
-                "cpu_s": f"{cpu:.2f}",
+                "cpu_s": "" if cpu is None else f"{cpu:.2f}",
                 "times_ours": times,
                 "memory_gb": kept,
             }
@@ -211,8 +211,8 @@ def measure(gt: Path, dt: Path, peers: dict[str, Callable], args: argparse.Names
     bootstrap.resampled_metrics(matched, 1)  # compiles
     _, wall, cpu = timed(lambda: bootstrap.resampled_metrics(matched, args.samples))
     note("ours", f"bootstrap of {args.samples} samples", wall, cpu)
-    _, wall, cpu = timed(lambda: None)
-    note("ours", "memory: reading, evaluation and bootstrap", 0.0, 0.0, memory=peak_memory_gb(gt, dt, args.samples))
+    memory, wall, _ = timed(lambda: peak_memory_gb(gt, dt, args.samples))
+    note("ours", "own process: reading, evaluation and bootstrap", wall, None, memory=memory)
     return rows
 
 
