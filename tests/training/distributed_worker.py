@@ -8,19 +8,21 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from training_fakes import CPU, batches_of, folder, plan, supervised
+from training_fakes import CPU, batches_of, folder, lively, plan, supervised
 
 from posedistill.training import distributed
 from posedistill.training.loop import fit
+from posedistill.training.schedule import Schedule
 
 
 def train(output: Path, dtype: torch.dtype, dying: int = -1, micro_batch: int | None = None) -> None:
     torch.set_num_threads(1)
     with distributed.joined("cpu") as group:
-        objective = supervised().to(dtype)
+        objective = lively(supervised()).to(dtype)
         objective.eval()
         objective.train = lambda mode=True: None  # SyncBatchNorm needs GPUs: compared with fixed statistics
-        p = plan(epochs=2, steps_per_epoch=10, batch=4)
+        # Adam turns the rounding of tiny gradients into steps of the learning rate's size: a usual fine-tuning rate.
+        p = plan(epochs=2, steps_per_epoch=10, batch=4, schedule=Schedule(2e-4, 20, 2))
 
         def batches(epoch, start):
             for step, batch in enumerate(batches_of(p, group.rank, group.size, dtype)(epoch, start)):

@@ -10,7 +10,7 @@ import torch
 from distributed_worker import train
 from safetensors.torch import load_file
 from torch import nn
-from training_fakes import supervised
+from training_fakes import lively, supervised
 
 from posedistill.errors import UserError
 from posedistill.training import distributed
@@ -23,7 +23,7 @@ def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run(
         [*command, str(WORKER), *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,
@@ -37,7 +37,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path, dtype, bar, micro_batch
     train(tmp_path / "one.safetensors", getattr(torch, dtype))
     one, two = load_file(tmp_path / "one.safetensors"), load_file(tmp_path / "two.safetensors")
     assert set(one) == set(two)
-    start = supervised().to(getattr(torch, dtype)).state_dict()
+    start = lively(supervised()).to(getattr(torch, dtype)).state_dict()
     assert any(not torch.equal(one[name], start[name]) for name in start)
     for name, weights in one.items():
         if weights.is_floating_point():
