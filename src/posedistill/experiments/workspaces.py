@@ -63,11 +63,18 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return result
 
 
-def prepare_workspace(root: Path, base: Path, workspace: Workspace, settings: Mapping[str, Any]) -> Path:
-    """Make the folder of a workspace below `base` (or bring it up to date) and return it."""
+def prepare_workspace(
+    root: Path,
+    base: Path,
+    workspace: Workspace,
+    settings: Mapping[str, Any],
+    linked: Sequence[str] = LINKED,
+) -> Path:
+    """Make the folder of a workspace below `base` (or bring it up to date) and return it; `linked` folders are the
+    project's own."""
     folder = base / workspace.name
     folder.mkdir(parents=True, exist_ok=True)
-    for name in LINKED:
+    for name in linked:
         if (root / name).exists():
             _link(folder / name, (root / name).resolve())
     _write_if_changed(folder / "dvc.yaml", (root / "dvc.yaml").read_text())

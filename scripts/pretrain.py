@@ -1,0 +1,58 @@
+"""Train the starting weights in assets/backbones anew:  python scripts/pretrain.py [student] [teacher]
+
+Takes hours on two cores; interrupted, it continues where it was. Settings: recipes/pretrain.yaml.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+from posedistill import project
+from posedistill.data.prepare import prepare
+from posedistill.errors import UserError
+from posedistill.experiments.pretrain import enter_workspace, pretrain
+from posedistill.files import write_atomic
+
+ROLES = ("student", "teacher")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("roles", nargs="*", default=ROLES, choices=ROLES, help="which backbones (default: both)")
+    roles = parser.parse_args().roles
+    root = project.root()
+    target = root / "assets" / "backbones"
+    target.mkdir(parents=True, exist_ok=True)
+    P = enter_workspace(root, root / "runs")
+    if not Path("prepared/report.json").is_file():
+        prepare(P)
+    for role in roles:
+        size = (P.teacher if role == "teacher" else P.student).size
+        began = time.monotonic()
+        about = pretrain(P, role, target / f"cspnext-{size}-body-rendered.safetensors")
+        minutes = (time.monotonic() - began) / 60
+        command = f"make pretrain (python scripts/pretrain.py {role})"
+        about = {**about, "command": command, "minutes": round(minutes), "hardware": hardware()}
+        write_atomic(target / f"cspnext-{size}-body-rendered.json", json.dumps(about, indent=1) + "\n")
+        print(json.dumps(about, indent=1))
+    return 0
+
+
+def hardware() -> str:
+    """The processor by name, as a note of where a time was measured."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
