@@ -56,6 +56,11 @@ def test_reference_has_no_intervals(files):
         evaluate(files, "--reference", "--bootstrap", 5)
 
 
+def test_output_must_be_a_file(files):
+    with pytest.raises(UserError, match="is a folder"):
+        evaluate(files, "--output", files)
+
+
 def test_nothing_is_written_when_a_prediction_is_on_an_unknown_image(files):
     (files / "dt.json").write_text(json.dumps([{"image_id": 123456, "keypoints": [0] * 399, "score": 1}]))
     with pytest.raises(UserError, match="123456"):

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from posedistill.errors import UserError
 from posedistill.evaluation.accumulate import METRICS, RECALLS
 from posedistill.evaluation.matching import AREA_RANGES, PartMatches
 from posedistill.evaluation.records import ALL_PARTS
@@ -66,12 +65,6 @@ def paired_intervals(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Inter
         }
         for p, part in enumerate(REPORTED)
     }
-
-
-def check_same_images(a: Matched, b: Matched) -> None:
-    """UserError unless both were judged on the same images, as a paired comparison needs."""
-    if not np.array_equal(a.truth.image_ids, b.truth.image_ids):
-        raise UserError("paired bootstrap: the two models were judged on different images")
 
 
 def _percentiles(values: np.ndarray, tail: float, absent: float = -1.0) -> tuple[float, float]:

@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print the tables, write the file; 0 if all went well."""
     if args.reference and (args.bootstrap or args.compare):
         raise UserError("--reference gives the metrics alone: leave out --bootstrap and --compare")
+    if args.output and args.output.is_dir():
+        raise UserError(f"--output {args.output}: is a folder; give the name of a file")
     annotations, name = load_json(args.annotations, "annotations")
     if args.reference:
         content: dict[str, Any] = evaluate_wholebody(
