@@ -136,7 +136,7 @@ def test_contact_sheet_has_room_for_all_tiles():
 
 
 def test_data_figures_and_tables():
-    persons = data.PersonTable.from_coco(annotations()["annotations"])
+    persons = data.PersonTable.from_coco(annotations())
     sets = {"train": persons, "val": persons}
     assert data.counts_table(sets).frame.loc["train", "persons"] == 6
     shares = data.visibility_table(sets).frame
@@ -169,3 +169,10 @@ def test_differences_in_words_and_figures():
     figure = comparison.forest_figure({"a − b": {"body": gain, "face": level}}, "points")
     filled = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert filled[0] != "white" and filled[1] == "white"
+
+
+def test_flow_sheet_starts_a_row_where_a_tile_does_not_fit():
+    tiles = [Image.new("RGB", (width, 40), "red") for width in (60, 50, 30)]
+    sheet = pictures.flow_sheet(tiles, list("abc"), width=100)
+    assert sheet.size == (100, 2 * (40 + 18 + 6) - 6)
+    assert sheet.getpixel((5, 18 + 64 + 5)) == (255, 0, 0)

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from posedistill.data.store import TrainStore
+from posedistill.evaluation.records import read_ground_truth
 from posedistill.keypoints import PARTS
 from posedistill.reporting.curves import panels
 from posedistill.reporting.style import BLUE, GREY, ORANGE, PART_COLORS, PART_NAMES
-from posedistill.reporting.tables import Table
+from posedistill.reporting.tables import Plain, Table
 
 SET_COLORS = (BLUE, ORANGE, GREY)
 
@@ -31,15 +31,11 @@ class PersonTable:
     image_ids: NDArray
 
     @classmethod
-    def from_coco(cls, annotations: list[dict]) -> "PersonTable":
-        """From the annotations of a COCO-WholeBody file."""
-        fields = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
-        rows = [[value for field in fields for value in item[field]] for item in annotations]
-        return cls(
-            np.array(rows, np.float64).reshape(-1, 133, 3),
-            np.array([item["bbox"] for item in annotations], np.float64).reshape(-1, 4),
-            np.array([item["image_id"] for item in annotations], np.int64),
-        )
+    def from_coco(cls, annotations: Any) -> "PersonTable":
+        """From a COCO-WholeBody file (path or its content), without crowds."""
+        truth = read_ground_truth(annotations)
+        rows = np.flatnonzero(~truth.crowd)
+        return cls(truth.keypoints[rows], truth.box[rows], truth.image[rows])
 
     @classmethod
     def from_store(cls, store: TrainStore) -> "PersonTable":
@@ -56,7 +52,7 @@ class PersonTable:
         """The training set and every validation set of a prepared folder, by name."""
         sets = {"train": cls.from_store(TrainStore(prepared / "train"))}
         for folder in sorted(prepared.glob("val-*")):
-            sets[folder.name] = cls.from_coco(orjson.loads((folder / "gt.json").read_bytes())["annotations"])
+            sets[folder.name] = cls.from_coco(folder / "gt.json")
         return sets
 
     def extent(self, part: str) -> NDArray:
@@ -103,6 +99,21 @@ def funnel_table(funnels: Sequence[Mapping[str, Any]]) -> Table:
         ]
     frame = pd.DataFrame(rows, columns=["source", "step", "count"]).set_index("source")
     return Table(frame, {"count": "{:,}"})
+
+
+def boxes_table(sets: Mapping[str, Mapping[str, Any]]) -> Table | Plain:
+    """How well detector boxes cover the annotated persons; `sets` as in prepared/report.json."""
+    found = {name: entry["overlap"] for name, entry in sets.items() if "overlap" in entry}
+    if not found:
+        return Plain("Validation boxes are the annotated ones.")
+    rows = {}
+    for name, overlap in found.items():
+        recall = {f"found at IoU {step}, %": 100 * (share or 0) for step, share in overlap["recall"].items()}
+        rows[name] = {"boxes": overlap["detections"], "annotated persons": overlap["annotated persons"], **recall}
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index.name = "set"
+    shares = {name: "{:.1f}" for name in frame.columns if name.endswith("%")}
+    return Table(frame, {"boxes": "{:,}", "annotated persons": "{:,}", **shares})
 
 
 def counts_table(sets: Mapping[str, PersonTable]) -> Table:

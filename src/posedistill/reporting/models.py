@@ -1,6 +1,5 @@
 """All models side by side: their metrics, and paired differences with intervals over images."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +116,3 @@ def part_values(comparison: Comparison, metric: str = "mean_oks") -> dict[str, d
         of_part = found["mean_oks"] if metric == "mean_oks" else {part: found[part][metric] for part in PARTS}
         values[model] = {part: 100 * of_part[part] for part in PARTS}
     return values
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of reports/metrics."""
-    return json.loads(Path(path).read_text())

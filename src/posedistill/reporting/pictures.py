@@ -78,6 +78,29 @@ def contact_sheet(tiles: Sequence[Image.Image], columns: int, titles: Sequence[s
     return sheet
 
 
+def flow_sheet(tiles: Sequence[Image.Image], titles: Sequence[str], width: int = 1000) -> Image.Image:
+    """Tiles of one height and different widths in rows of at most `width` pixels, with a title above each."""
+    rows: list[list[int]] = [[]]
+    used = 0
+    for i, tile in enumerate(tiles):
+        if rows[-1] and used + tile.width > width:
+            rows.append([])
+            used = 0
+        rows[-1].append(i)
+        used += tile.width + GAP
+    height = max((tile.height for tile in tiles), default=20)
+    sheet = Image.new("RGB", (width, len(rows) * (height + TITLE + GAP) - GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = _font(12)
+    for row, members in enumerate(rows):
+        x, y = 0, row * (height + TITLE + GAP)
+        for i in members:
+            draw.text((x + 2, y + 1), titles[i], fill="black", font=font)
+            sheet.paste(tiles[i], (x, y + TITLE))
+            x += tiles[i].width + GAP
+    return sheet
+
+
 def beside(left: Image.Image, right: Image.Image) -> Image.Image:
     """Two pictures of one height side by side."""
     pair = Image.new("RGB", (left.width + 2 + right.width, max(left.height, right.height)), "white")

@@ -13,7 +13,7 @@ from posedistill.data.device_augment import apply_numpy
 from posedistill.data.store import TrainStore, ValStore
 from posedistill.evaluation.records import read_ground_truth
 from posedistill.params import Augment, Input
-from posedistill.reporting.pictures import contact_sheet, draw_skeleton
+from posedistill.reporting.pictures import contact_sheet, draw_skeleton, flow_sheet
 
 
 def spread(count: int, total: int) -> NDArray[np.int64]:
@@ -21,20 +21,20 @@ def spread(count: int, total: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64)) if total else np.zeros(0, np.int64)
 
 
-def validation_sheet(folder: str | Path, count: int = 12, height: int = 230, columns: int = 4) -> Image.Image:
+def validation_sheet(folder: str | Path, count: int = 14, height: int = 240) -> Image.Image:
     """Whole validation images with the labels of all their persons."""
     store = ValStore(folder)
     truth = read_ground_truth(store.ground_truth)
     tiles, titles = [], []
     for i in spread(count, len(store.images)):
         image = Image.open(io.BytesIO(bytes(store.images[int(i)]))).convert("RGB")
-        zoom = min(height / image.height, 1.3 * height / image.width)
+        zoom = height / image.height
         image_id = int(store.image_ids[i])
         points = truth.keypoints[truth.image_ids[truth.image] == image_id]
         tile = draw_people(image, points, zoom)
         tiles.append(tile)
         titles.append(f"image {image_id}, {len(points)} {'person' if len(points) == 1 else 'persons'}")
-    return contact_sheet(tiles, columns, titles)
+    return flow_sheet(tiles, titles)
 
 
 def draw_people(image: Image.Image, people: Sequence[NDArray] | NDArray, zoom: float) -> Image.Image:
@@ -47,16 +47,16 @@ def draw_people(image: Image.Image, people: Sequence[NDArray] | NDArray, zoom: f
     return shown
 
 
-def crops_sheet(store: TrainStore, count: int = 12, height: int = 200, columns: int = 6) -> Image.Image:
+def crops_sheet(store: TrainStore, count: int = 14, height: int = 200) -> Image.Image:
     """Training crops as they are stored, with labels."""
     tiles, titles = [], []
     for i in spread(count, len(store)):
         record = store[int(i)]
         image = Image.fromarray(record.pixels())
-        zoom = min(height / image.height, 0.75 * height / image.width)
+        zoom = height / image.height
         tiles.append(draw_people(image, record.keypoints[None], zoom))
         titles.append(f"{image.width}×{image.height}")
-    return contact_sheet(tiles, columns, titles)
+    return flow_sheet(tiles, titles)
 
 
 def augmented_sheet(

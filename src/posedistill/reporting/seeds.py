@@ -1,6 +1,8 @@
 """Tables and words over several training seeds, from the file that `make seeds` or `make ablation` wrote."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,12 @@ from posedistill.reporting.tables import Table
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")
 SAME = 1e-4  # of a metric in [0, 1]: what counts as the same number
+
+
+def read_results(path: str | Path) -> dict[str, Any]:
+    """The file of an experiment; without it, results of no seed."""
+    path = Path(path)
+    return json.loads(path.read_text()) if path.is_file() else {"seeds": [], "models": {}, "differences": {}}
 
 
 def spread_table(results: Mapping[str, Any], metric: str, names: Mapping[str, str] = MODEL_NAMES) -> Table:

@@ -1,0 +1,55 @@
+"""Results over training seeds: spread, pooled differences, and whether they belong to a run."""
+
+import json
+from pathlib import Path
+
+from posedistill.reporting import ablation, seeds
+
+PARTS = ("wholebody", "body", "foot", "face", "hand")
+
+
+def metric(value: float) -> dict:
+    return {"AP": dict.fromkeys(PARTS, value), "mean_oks": dict.fromkeys(PARTS, value)}
+
+
+RESULTS = {
+    "seeds": [0, 1],
+    "models": {"baseline": {"0": metric(0.3), "1": metric(0.32)}, "stage1": {"0": metric(0.35), "1": metric(0.36)}},
+    "differences": {
+        "stage 1 − baseline": {
+            "pooled": {part: [0.045, 0.03, 0.06] for part in PARTS},
+            "seeds": {"0": [0.05, 0.03, 0.07], "1": [0.04, -0.01, 0.05]},
+        }
+    },
+}
+
+
+def test_spread_and_each_seed():
+    head, rows = seeds.spread_table(RESULTS, "mean_oks").cells()
+    assert head[1] == "whole body"
+    assert rows[0][1] == "31.0 ± 1.4"
+    assert rows[0][-1] == "30.0, 32.0"
+
+
+def test_words_say_what_is_significant_and_in_how_many_seeds():
+    text = seeds.words(RESULTS)
+    assert "+4.5 [+3.0, +6.0]" in text
+    assert "a real gain" in text
+    assert "2 of 2 seeds" in text
+    assert "stage 1 − baseline (+4.5)" in ablation.conclusion(RESULTS)
+
+
+def test_results_of_other_settings_are_not_shown():
+    same = {"baseline": metric(0.3), "stage1": metric(0.35)}
+    other = {"baseline": metric(0.3), "stage1": metric(0.36)}
+    table, text = seeds.beside(RESULTS, same)
+    assert table and "a real gain" in text
+    table, text = seeds.beside(RESULTS, other)
+    assert table == "" and "not of this run" in text
+
+
+def test_without_results_the_report_says_how_to_get_them(tmp_path: Path):
+    table, text = seeds.beside(seeds.read_results(tmp_path / "none.json"), {})
+    assert table == "" and "make seeds" in text
+    (tmp_path / "some.json").write_text(json.dumps(RESULTS))
+    assert seeds.read_results(tmp_path / "some.json") == RESULTS
