@@ -38,14 +38,16 @@ def label_weight(keypoints: Tensor, input_size: tuple[int, int]) -> Tensor:
     return torch.where(inside, keypoints[..., 2], torch.zeros((), dtype=keypoints.dtype, device=keypoints.device))
 
 
-@lru_cache(maxsize=16)
 def _gaussians(length: int, deviation: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The labels of every bin that a weighted keypoint can fall into, and 0 as the last row."""
     reach = _reach(deviation)
-    centre = torch.arange(-reach, length + reach, dtype=torch.float64)
-    bin_ = torch.arange(length, dtype=torch.float64)
+    centre = torch.arange(-reach, length + reach, dtype=torch.float64, device=device)
+    bin_ = torch.arange(length, dtype=torch.float64, device=device)
     table = torch.exp(-((bin_ - centre[:, None]) ** 2) / (2 * deviation**2))
-    return torch.cat((table, table.new_zeros(1, length))).to(device, dtype)
+    return torch.cat((table, table.new_zeros(1, length))).to(dtype)
+
+
+_kept_gaussians = lru_cache(maxsize=16)(_gaussians)
 
 
 def _reach(deviation: float) -> int:
@@ -62,7 +64,8 @@ def encode(keypoints: Tensor, input_size: tuple[int, int], dtype: torch.dtype = 
     counts = label_weight(torch.cat((keypoints[..., :2], visible[..., None]), dim=-1), input_size) >= 0.5
     labels = []
     for axis, (deviation, size) in enumerate(zip(sigma(input_size), input_size[::-1])):
-        table = _gaussians(size * SPLIT_RATIO, deviation, dtype, keypoints.device)
+        gaussians = _gaussians if torch.compiler.is_compiling() else _kept_gaussians  # torch.compile sees no cache
+        table = gaussians(size * SPLIT_RATIO, deviation, dtype, keypoints.device)
         row = bins(keypoints[..., axis]) + _reach(deviation)
         labels.append(table[torch.where(counts, row, len(table) - 1)])
     return labels[0], labels[1]
