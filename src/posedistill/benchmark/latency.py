@@ -1,9 +1,11 @@
 """How long a prediction takes: PyTorch and onnxruntime side by side, over batch sizes, taking turns."""
 
+import argparse
 import csv
 import io
 import platform
 import re
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posedistill import project
+from posedistill.errors import UserError
+from posedistill.export.onnx_file import export_onnx
 from posedistill.files import write_atomic
 from posedistill.models.macs import count_macs, count_parameters
 from posedistill.models.onnx_model import OnnxModel
-from posedistill.models.rtmpose import RTMPose
+from posedistill.models.rtmpose import RTMPose, build_rtmpose
+from posedistill.params import SIZES, load_params
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 FIELDS = (
-    *("runtime", "device", "threads", "input_size", "batch", "calls", "median_ms", "p95_ms", "persons_per_s"),
-    *("parameters", "macs", "file_bytes", "torch", "onnxruntime"),
+    *("size", "input_size", "runtime", "device", "threads", "batch", "calls", "median_ms", "p95_ms", "persons_per_s"),
+    *("parameters", "macs", "file_bytes", "torch", "onnxruntime"),  # of the model and of what ran it
 )
+FOLDER = "benchmarks/latency"  # one file a machine
 _WARM_UP = 3
 
 Predict = Callable[[Tensor], object]
@@ -68,6 +75,7 @@ def latency_rows(
     torch.set_num_threads(threads)
     onnx_model = OnnxModel(onnx_path, threads=threads, device=device)
     facts = {
+        "size": model.size.name,
         "input_size": f"{model.input_size[0]}x{model.input_size[1]}",
         "parameters": count_parameters(model),
         "macs": count_macs(model),
@@ -114,7 +122,8 @@ def hardware(device: str = "cpu") -> str:
     """The machine in a few letters, for a file's name: `intel-xeon-2cores`, `nvidia-h100`."""
     if device == "cuda":
         return _slug(torch.cuda.get_device_name())
-    return f"{_slug(_processor())}-{torch.get_num_threads()}threads"
+    threads = torch.get_num_threads()
+    return f"{_slug(_processor())}-{threads}thread{'s' * (threads > 1)}"
 
 
 def _processor() -> str:
@@ -135,3 +144,48 @@ def _slug(text: str) -> str:
 def _synchronize(images: Tensor) -> None:
     if images.is_cuda:
         torch.cuda.synchronize(images.device)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `benchmark latency`."""
+    parser.description = "Time of a prediction over batch sizes, PyTorch and onnxruntime, with fresh weights."
+    parser.add_argument("--size", action="append", choices=SIZES, help="may be repeated; default: the student's")
+    parser.add_argument("--input-size", metavar="HxW", help="default: that of params.yaml")
+    parser.add_argument("--batch", type=int, action="append", help="may be repeated; default: 1 to 32")
+    parser.add_argument("--threads", type=int, default=1, help="on the CPU (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="a runtime and batch size (%(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--output", type=Path, help=f"CSV; default: {FOLDER}/<hardware>.csv")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print and write."""
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch finds no GPU here, allowed: cpu")
+    root = project.root()
+    params = load_params(root / "params.yaml")
+    input_size = parse_size(args.input_size) if args.input_size else params.input.size
+    rows: list[dict[str, object]] = []
+    for size in args.size or [params.student.size]:
+        model = build_rtmpose(size, input_size)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            export_onnx(model, path)
+            batches = args.batch or BATCHES
+            rows += latency_rows(
+                model, path, batches=batches, threads=args.threads, device=args.device, seconds=args.seconds
+            )
+    output = args.output or root / FOLDER / f"{hardware(args.device)}.csv"
+    write_rows(output, rows)
+    for row in rows:
+        print(*(f"{row[name]}" for name in ("size", "runtime", "device", "batch", "median_ms", "p95_ms")), sep="\t")
+    print(f"written to {output}")
+    return 0
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) of `256x192`; UserError if it is not of that form."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise UserError(f"--input-size {text}: expected HEIGHTxWIDTH in pixels, as 256x192")
+    return int(match[1]), int(match[2])

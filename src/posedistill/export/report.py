@@ -82,11 +82,14 @@ def example_sheet(exported: Exported, count: int = 8, columns: int = 4) -> Image
 
 
 def read_latency(folder: str | Path = LATENCY) -> pd.DataFrame:
-    """All measured machines: the columns of the CSV files, and `machine`, the file's name."""
+    """All that was measured: the columns of the CSV files, and `machine`, the file's name with size and input."""
     files = sorted(Path(folder).glob("*.csv"))
     if not files:
         raise UserError(f"{folder}: no measured times, make them with  python -m posedistill benchmark latency")
-    return pd.concat([pd.read_csv(file).assign(machine=file.stem) for file in files], ignore_index=True)
+    tables = [pd.read_csv(file).assign(machine=file.stem) for file in files]
+    latency = pd.concat(tables, ignore_index=True)
+    latency["machine"] += ": " + latency["size"] + " " + latency["input_size"]
+    return latency
 
 
 def latency_table(latency: pd.DataFrame, batches: tuple[int, ...] = (1, 8, 32)) -> Table:

@@ -8,6 +8,22 @@ from numpy.typing import NDArray
 from posedistill.data import pixels
 from posedistill.data.store import ValStore
 from posedistill.errors import UserError
+from posedistill.inference.sources import read_image
+
+
+def pick(
+    picture: str | Path | None = None, box: list[float] | None = None, number: int = 0
+) -> tuple[NDArray[np.uint8], list[float]]:
+    """RGB [H, W, 3] and box (x, y, w, h): of the file `picture`, or of validation picture `number`.
+
+    Without `box`, the box of the validation picture's first person, or the whole of a file's picture.
+    """
+    if picture is None:
+        image, first = validation_sample(number)
+    else:
+        image = read_image(picture)
+        first = [0.0, 0.0, float(image.shape[1]), float(image.shape[0])]
+    return image, first if box is None else [float(value) for value in box]
 
 
 def validation_sample(number: int = 0, prepared: str | Path = "prepared") -> tuple[NDArray[np.uint8], list[float]]:
