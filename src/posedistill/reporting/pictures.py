@@ -117,10 +117,14 @@ def prediction_beside_truth(
     size: tuple[int, int] = (150, 200),
     threshold: float = 0.2,
 ) -> Image.Image:
-    """The person twice: truth on the left, prediction on the right (keypoints [133, 3] in pixels of the image)."""
+    """The person twice: truth on the left, prediction on the right (keypoints [133, 3] in pixels of the image).
+
+    Predicted points are drawn where something is labelled, however unsure, and elsewhere from the score `threshold` on.
+    """
     cut, true_points = crop_person(image, box, truth, size)
     _, predicted_points = crop_person(image, box, prediction, size)
-    return beside(draw_skeleton(cut, true_points), draw_skeleton(cut, predicted_points, threshold))
+    predicted_points[:, 2] = (predicted_points[:, 2] > threshold) | (true_points[:, 2] > 0)
+    return beside(draw_skeleton(cut, true_points), draw_skeleton(cut, predicted_points))
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
