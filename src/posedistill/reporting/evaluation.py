@@ -76,7 +76,7 @@ def share_table(frame: pd.DataFrame, index: str, counts: Sequence[str] = (), not
     for name in numbers:
         if name not in counts:
             scaled[name] = 100 * shown[name]
-    scaled.index.name = index
+    scaled.index.name = f"{index}, %"
     return Table(scaled, numbers, notes)
 
 
