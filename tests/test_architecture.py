@@ -29,7 +29,18 @@ ORDER = (
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # Absent on a bare training machine, so nothing may need them only to be imported.
-HEAVY = ("dvc", "papermill", "pycocotools", "ruamel", "jupyterlab", "nbformat", "nbconvert", "IPython", "xtcocotools")
+HEAVY = (
+    "dvc",
+    "papermill",
+    "pycocotools",
+    "ruamel",
+    "jupyterlab",
+    "nbformat",
+    "nbconvert",
+    "IPython",
+    "xtcocotools",
+    "orjson",
+)
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 400

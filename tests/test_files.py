@@ -11,7 +11,7 @@ import pytest
 
 from posedistill import project
 from posedistill.errors import UserError
-from posedistill.files import atomic_path, sha256_file, write_atomic
+from posedistill.files import atomic_path, dumps_json, loads_json, sha256_file, write_atomic
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,3 +91,14 @@ def test_outside_a_project_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no dvc\.yaml"):
         project.root()
+
+
+@pytest.mark.parametrize("pretty", [True, False])
+def test_json_is_the_same_without_orjson(monkeypatch, pretty):
+    content = {"a": [1, 2.5, 1e-7, None, True], "ä": {}, "b": [], "c": {"d": 'x\n"y"'}}
+    fast = dumps_json(content, pretty=pretty)
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    assert dumps_json(content, pretty=pretty) == fast
+    assert loads_json(fast) == content
+    with pytest.raises(ValueError):
+        loads_json(b"{")

@@ -1,11 +1,13 @@
-"""Files that are either whole or absent, and their checksums."""
+"""Files that are either whole or absent, their checksums, and JSON."""
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from posedistill.errors import UserError
 
@@ -54,6 +56,25 @@ def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def loads_json(content: bytes) -> Any:
+    """Parse JSON; a ValueError (json.JSONDecodeError) if it is none. By orjson, or the standard library without it."""
+    try:
+        import orjson
+    except ImportError:
+        return json.loads(content)
+    return orjson.loads(content)
+
+
+def dumps_json(content: Any, *, pretty: bool = True) -> bytes:
+    """Plain values as JSON, indented by 2 if `pretty`, with a final newline; the same bytes with and without orjson."""
+    try:
+        import orjson
+    except ImportError:
+        layout: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}
+        return (json.dumps(content, ensure_ascii=False, **layout) + "\n").encode()
+    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if pretty else 0))
 
 
 def _remove(path: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from posedistill.data.json_stream import top_level
 from posedistill.data.person import Funnel, ImageRef, Person, ValidFlags, no_keypoints
 from posedistill.errors import UserError
+from posedistill.files import loads_json
 from posedistill.keypoints import PARTS
 
 FIELDS = {
@@ -264,7 +264,7 @@ def read_detections(path: Path, images: dict[int, ImageRef], funnel: Funnel) -> 
     images: those of the validation set by id. The order is the file's, grouped by image.
     """
     try:
-        detections = orjson.loads(path.read_bytes())
+        detections = loads_json(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"there is no detection file {path}") from None
     except ValueError as error:

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from posedistill.errors import UserError
+from posedistill.files import loads_json
 
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _BRACES = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
@@ -24,8 +23,8 @@ _NEXT = re.compile(rb"\s*([,\]{])")
 
 def _loads(raw: bytes, path: Path, where: str) -> Any:
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return loads_json(raw)
+    except ValueError:
         pass
     try:
         return json.loads(raw)  # NaN and Infinity, which some exporters write, are not JSON, but Python reads them

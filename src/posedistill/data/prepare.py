@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from tqdm import tqdm
 
 from posedistill import project
@@ -19,7 +18,7 @@ from posedistill.data.person import Funnel, ImageRef, Person
 from posedistill.data.pixels import MISSING, BrokenImage
 from posedistill.data.report import overlap_with_ground_truth, part_statistics
 from posedistill.errors import UserError
-from posedistill.files import sha256_file, write_atomic
+from posedistill.files import dumps_json, sha256_file, write_atomic
 from posedistill.params import Params, Source
 
 IMAGES_A_PART = 256  # what a kill can cost, and the size of one Arrow file
@@ -138,7 +137,7 @@ class _Run:
         store.write_batch(target / "persons.arrow", store.person_batch(rows))
         broken = {entry[3] for part in parts for entry in part["broken"]}
         truth = _without(loaded.ground_truth, broken)
-        write_atomic(target / "gt.json", orjson.dumps(truth) + b"\n")
+        write_atomic(target / "gt.json", dumps_json(truth, pretty=False))
         store.write_meta(target, kind="val", rows=[len(part["images"]) for part in parts], boxes=self.P.data.boxes)
         _publish_folder(target, self.out / name)
         self._finish(name, [loaded], dropped, store.ValStore(self.out / name))

@@ -13,12 +13,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import orjson
 
 from posedistill.data import coco
 from posedistill.data.person import Funnel, ImageRef, Person, no_keypoints
 from posedistill.data.ubody import VIDEO_SUFFIXES
 from posedistill.errors import UserError
+from posedistill.files import loads_json
 from posedistill.params import Source
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -87,7 +87,7 @@ def _video_frames(path: Path, step: int) -> dict[int, ImageRef]:
 def _boxes(path: Path, refs: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
     """Persons of a detection file; entries may name their picture by `file_name`."""
     try:
-        entries = orjson.loads(path.read_bytes())
+        entries = loads_json(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"there is no detection file {path}") from None
     except ValueError as error:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from posedistill.evaluation.mean_oks import PersonOks
 from posedistill.evaluation.records import ALL_PARTS, load_json
-from posedistill.files import write_atomic
+from posedistill.files import dumps_json, write_atomic
 
 PREDICTIONS = Path("predictions")
 METRICS = Path("reports/metrics")
@@ -26,7 +25,7 @@ def file_name(model: str, val_set: str | None = None) -> str:
 
 def write_json(path: str | Path, content: Any, *, pretty: bool = True) -> None:
     """Write `content` as JSON, indented unless not `pretty`, with a final newline."""
-    write_atomic(path, orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if pretty else 0)))
+    write_atomic(path, dumps_json(content, pretty=pretty))
 
 
 def rounded(value: Any, digits: int = METRIC_DIGITS) -> Any:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from posedistill.errors import UserError
+from posedistill.files import loads_json
 from posedistill.keypoints import NUM_KEYPOINTS, PARTS
 
 ALL_PARTS = (*PARTS, "wholebody")  # the six that are matched; "hand" is the mean of two of them
@@ -59,10 +59,10 @@ def load_json(source: Any, what: str) -> tuple[Any, str]:
     """The object in JSON file `source`, or `source` itself if it is no path; and a name for messages."""
     if isinstance(source, (str, Path)):
         try:
-            return orjson.loads(Path(source).read_bytes()), str(source)
+            return loads_json(Path(source).read_bytes()), str(source)
         except OSError as error:
             raise UserError(f"{what}: cannot read {source}: {(error.strerror or str(error)).lower()}") from None
-        except orjson.JSONDecodeError as error:
+        except ValueError as error:
             raise UserError(f"{what}: {source} is not valid JSON ({error})") from None
     return getattr(source, "dataset", source), what  # a pycocotools COCO object carries the file in .dataset
 
