@@ -68,7 +68,8 @@ def loads_json(content: bytes) -> Any:
 
 
 def dumps_json(content: Any, *, pretty: bool = True) -> bytes:
-    """Plain values as JSON, indented by 2 if `pretty`, with a final newline; the same bytes with and without orjson."""
+    """Plain values as JSON, indented by 2 if `pretty`, with a final newline; without orjson the same text,
+    but 1e-07 for 1e-7."""
     try:
         import orjson
     except ImportError:
