@@ -63,8 +63,8 @@ lab: setup  ## JupyterLab on the reports
 html: setup  ## the reports as web pages that need no network, in html/
 	python -m posedistill.reporting.html
 
-recipe: setup  ## make recipe NAME=… puts a recipe in the place of params.yaml; without NAME, the list
-	python -m posedistill.recipes $(NAME)
+recipe: setup  ## make recipe NAME=… ROOT=/data puts one in the place of params.yaml; no NAME: the list
+	python -m posedistill.recipes $(NAME) $(if $(ROOT),--root $(abspath $(ROOT)))
 
 pretrain: setup  ## train the starting weights in assets/backbones anew
 	python scripts/pretrain.py

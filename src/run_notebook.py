@@ -148,7 +148,8 @@ def execute(job: Job, settings: dict[str, Any], running: Path, failed: Path) -> 
             cwd=str(Path.cwd()),
             config=Config(
                 {
-                    "KernelManager": {"transport": "ipc"},  # no ports: several runs never meet
+                    # Sockets in a folder of their own, no ports: several runs never meet.
+                    "KernelManager": {"transport": "ipc", "ip": f"{os.environ['JUPYTER_RUNTIME_DIR']}/k"},
                     # What a kernel says about its sockets when it is interrupted helps nobody.
                     "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]},
                 }

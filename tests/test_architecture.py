@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "posedistill"
 # From the ground up: a room may import itself and what stands before it.
 ORDER = (
     ("errors", "files", "project", "params_check", "params_sections", "params"),
-    ("keypoints",),
+    ("keypoints", "recipes"),
     ("data",),
     ("models",),
     ("losses",),

@@ -134,6 +134,7 @@ def test_json_is_accepted_too(settings, tmp_path):
         ("teacher.checkpoint", {"path": "a.pth"}, ["teacher.checkpoint.sha256", "missing"]),
         ("student.backbone", {"path": "no/a.pth", "sha256": "0" * 64}, ["student.backbone.path", "no/a.pth", "null"]),
         ("student.backbone", {"path": "params.yaml", "sha256": "xyz"}, ["student.backbone.sha256", "hexadecimal"]),
+        ("student.backbone", {"path": "params.yaml", "sha256": 12345678}, ["student.backbone.sha256", "in quotes"]),
     ],
 )
 def test_what_cannot_be_is_one_line_with_the_key_and_what_is_allowed(settings, key, value, parts):
@@ -178,6 +179,7 @@ def test_weights_are_checked_by_their_sum(tmp_path):
     for given_sum in (digest, digest[:8], digest.upper()):
         weights = params_sections.Weights.read("w", {"path": str(file), "sha256": given_sum})
         assert weights.verified() == file
+    assert params_sections.Weights.read("w", {"path": str(file), "sha256": None}).verified() == file
     wrong = params_sections.Weights.read("w", {"path": str(file), "sha256": "0" * 64})
     with pytest.raises(UserError, match=r"teacher\.checkpoint\.sha256.*a\.pth.*not the same file"):
         wrong.verified("teacher.checkpoint")

@@ -84,17 +84,18 @@ class Section:
 
 @dataclass(frozen=True, repr=False)
 class Weights(Section):
-    """A file of weights and its SHA-256 (64 hexadecimal digits, or its first 8 or more, as published files carry them
-    in their names)."""
+    """A file of weights and its SHA-256: 64 hexadecimal digits, or its first 8 or more; null = any file."""
 
     path: str = setting(text())
-    sha256: str = setting(text())
+    sha256: str | None = setting(text(optional=True))
 
     def verified(self, key: str = "weights") -> Path:
         """The path of the file, if it is there and has the checksum; otherwise a UserError naming setting `key`."""
         path = Path(self.path)
         if not path.is_file():
             raise UserError(f"{key}.path: there is no file {path}; allowed: a file of weights, or {key}: null")
+        if self.sha256 is None:
+            return path
         found = sha256_file(path)
         if not found.startswith(self.sha256.lower()):
             raise UserError(f"{key}.sha256: {path} has {found}, but the settings say {self.sha256}: not the same file")
@@ -106,10 +107,12 @@ def _weights(key: str, value: Any) -> Weights | None:
         return None
     if not isinstance(value, Mapping):
         raise fail(key, value, "null or {path: …, sha256: …}")
+    if isinstance(value.get("sha256"), int | float):  # YAML reads 12345678 and 1234e567 as numbers
+        raise fail(f"{key}.sha256", value["sha256"], "8 to 64 hexadecimal digits in quotes, or null")
     weights = Weights.read(key, value)
-    digits = weights.sha256.lower()
+    digits = (weights.sha256 or "0" * 8).lower()
     if not 8 <= len(digits) <= 64 or any(digit not in "0123456789abcdef" for digit in digits):
-        raise fail(f"{key}.sha256", weights.sha256, "8 to 64 hexadecimal digits")
+        raise fail(f"{key}.sha256", weights.sha256, "8 to 64 hexadecimal digits in quotes, or null")
     return weights
 
 
