@@ -26,7 +26,7 @@ from torch import Tensor
 Pair = tuple[Tensor, Tensor]
 Epoch = TypeVar("Epoch", float, Tensor)  # a tensor where a compiled step must not depend on its value
 
-# Logits are multiplied by this before every softmax (RTMPose, arXiv 2303.07399, section 3.3.2: temperature τ = 0.1).
+# Logits are multiplied by this before every softmax (RTMPose, arXiv 2303.07399: temperature τ = 0.1).
 # The Gaussian labels too, so V is not the Gaussian itself but softmax(10·Gaussian).
 INVERSE_TEMPERATURE = 10.0
 
