@@ -1,9 +1,6 @@
 """How long a prediction takes: PyTorch and onnxruntime side by side, over batch sizes, taking turns."""
 
 import argparse
-import csv
-import io
-import platform
 import re
 import tempfile
 import time
@@ -15,19 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from posedistill import project
+from posedistill.benchmark.machine import hardware, print_rows, write_rows
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
-from posedistill.files import write_atomic
 from posedistill.models.macs import count_macs, count_parameters
 from posedistill.models.onnx_model import OnnxModel
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import SIZES, load_params
 
 BATCHES = (1, 2, 4, 8, 16, 32)
-FIELDS = (
-    *("size", "input_size", "runtime", "device", "threads", "batch", "calls", "median_ms", "p95_ms", "persons_per_s"),
-    *("parameters", "macs", "file_bytes", "torch", "onnxruntime"),  # of the model and of what ran it
-)
+SHOWN = ("size", "input_size", "runtime", "device", "batch", "median_ms", "p95_ms", "persons_per_s")
 FOLDER = "benchmarks/latency"  # one file a machine
 _WARM_UP = 3
 
@@ -69,14 +63,13 @@ def latency_rows(
     device: str = "cpu",
     seconds: float = 2.0,
 ) -> list[dict[str, object]]:
-    """One row a runtime and batch size; fields as FIELDS. `threads` counts for both runtimes on the CPU."""
+    """One row a runtime and batch size. `threads` counts for both runtimes on the CPU."""
     import onnxruntime
 
     torch.set_num_threads(threads)
     onnx_model = OnnxModel(onnx_path, threads=threads, device=device)
+    which = {"size": model.size.name, "input_size": f"{model.input_size[0]}x{model.input_size[1]}"}
     facts = {
-        "size": model.size.name,
-        "input_size": f"{model.input_size[0]}x{model.input_size[1]}",
         "parameters": count_parameters(model),
         "macs": count_macs(model),
         "file_bytes": Path(onnx_path).stat().st_size,
@@ -95,6 +88,7 @@ def latency_rows(
             median, slow = np.percentile(times, (50, 95))
             rows.append(
                 {
+                    **which,
                     "runtime": name,
                     "device": where[name],
                     "threads": threads,
@@ -107,38 +101,6 @@ def latency_rows(
                 }
             )
     return rows
-
-
-def write_rows(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """The rows as CSV, columns as FIELDS."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
-
-
-def hardware(device: str = "cpu") -> str:
-    """The machine in a few letters, for a file's name: `intel-xeon-2cores`, `nvidia-h100`."""
-    if device == "cuda":
-        return _slug(torch.cuda.get_device_name())
-    threads = torch.get_num_threads()
-    return f"{_slug(_processor())}-{threads}thread{'s' * (threads > 1)}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next(
-        (line.split(":", 1)[1] for line in lines if line.startswith("model name")), platform.processor() or "cpu"
-    )
-
-
-def _slug(text: str) -> str:
-    text = re.sub(r"\((r|tm)\)|@.*|\bcpu\b|\bprocessor\b", " ", text.lower())
-    return "-".join(re.findall(r"[a-z0-9.]+", text)) or "cpu"
 
 
 def _synchronize(images: Tensor) -> None:
@@ -177,8 +139,7 @@ def run(args: argparse.Namespace) -> int:
             )
     output = args.output or root / FOLDER / f"{hardware(args.device)}.csv"
     write_rows(output, rows)
-    for row in rows:
-        print(*(f"{row[name]}" for name in ("size", "runtime", "device", "batch", "median_ms", "p95_ms")), sep="\t")
+    print_rows([{name: row[name] for name in SHOWN} for row in rows])
     print(f"written to {output}")
     return 0
 
