@@ -2,8 +2,9 @@
 
 Crop, flip, half-body, shift, scale and rotation become one matrix, applied once to the decoded part of the crop that it
 looks at. Colour, blur and dropout are only drawn here (every random number of a sample comes from one generator) and
-applied by `device_augment`, batched. The distributions are those of the published pipeline: RandomFlip, RandomHalfBody,
-RandomBBoxTransform, TopdownAffine, YOLOXHSVRandomAug, Blur, MedianBlur, CoarseDropout, in that order.
+applied by `device_augment`, batched; median blur, which one sample in ten gets, is the exception. The distributions are
+those of the published pipeline: RandomFlip, RandomHalfBody, RandomBBoxTransform, TopdownAffine, YOLOXHSVRandomAug, Blur,
+MedianBlur, CoarseDropout, in that order.
 """
 
 from __future__ import annotations
@@ -16,18 +17,11 @@ from numpy.typing import NDArray
 
 from posedistill.data import geometry, jpeg
 from posedistill.data.crops import MARGIN
+from posedistill.data.pixel_changes import BLUR, BLUR_SIDES, DROPOUT, MEDIAN_BLUR, RECIPE_LENGTH, apply_median
 from posedistill.data.store import TrainRecord
 from posedistill.params import Augment, Input
 
-# The recipe of the device part, one float32 vector a sample.
-HSV = slice(0, 3)  # whole-number gains of OpenCV's hue (0-179), saturation and value (0-255)
-BLUR = 3  # kernel side of the box blur: 0 (none), 3, 5 or 7
-MEDIAN_BLUR = 4  # kernel side of the median blur: 0, 3, 5 or 7
-DROPOUT = slice(5, 9)  # rectangle x0, y0, x1, y1 that is set to black; empty if x0 = x1
-RECIPE_LENGTH = 9
-
 HSV_GAINS = (5, 30, 30)
-BLUR_SIDES = (3, 5, 7)
 
 
 class Sample(NamedTuple):
@@ -84,7 +78,7 @@ def draw_view(
 
 
 def draw_recipe(augment: Augment, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw what the device part does with a sample of input `size` (height, width): float32 [9]."""
+    """Draw what happens to the pixels of a sample of input `size` (height, width): float32 [9], see `pixel_changes`."""
     recipe = np.zeros(RECIPE_LENGTH, np.float32)
     u = rng.random(15)
     if augment.hsv:
@@ -121,7 +115,8 @@ def sample_train(record: TrainRecord, augment: Augment, input: Input, rng: np.ra
     moved[:, 2] *= geometry.in_frame(moved[:, :2], size)
     moved[moved[:, 2] == 0] = 0
     matrix = _from_crop(matrix, view.flip, factor)
-    return Sample(look(record, matrix, size), moved, draw_recipe(augment, size, rng), matrix)
+    recipe = draw_recipe(augment, size, rng)
+    return Sample(apply_median(look(record, matrix, size), recipe), moved, recipe, matrix)
 
 
 def _from_crop(matrix: NDArray, flip: bool, factor: NDArray) -> NDArray[np.float64]:

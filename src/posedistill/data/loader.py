@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from posedistill.data import geometry, pixels
-from posedistill.data.augment import RECIPE_LENGTH, sample_train
+from posedistill.data.augment import sample_train
 from posedistill.data.crops import LIMITS
+from posedistill.data.pixel_changes import RECIPE_LENGTH
 from posedistill.data.store import TrainStore, ValStore
 from posedistill.errors import UserError
 from posedistill.keypoints import NUM_KEYPOINTS
