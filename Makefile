@@ -29,6 +29,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	test -e .git || dvc config --local core.no_scm true
 	touch $@
 
+# A client that must be able to load what we export. Its own requirements would put another OpenCV over ours.
+$(VENV)/clients: $(VENV)/ready
+	python -m pip install --disable-pip-version-check --quiet --no-deps rtmlib==0.0.16
+	touch $@
+
 repro: setup  ## the whole pipeline on the settings of params.yaml; runs only what is not up to date
 	dvc repro
 
@@ -44,10 +49,10 @@ sweep: setup  ## stage 1 over a grid of alpha and beta
 verify: setup  ## do the regenerated metrics equal the committed ones, within the stated tolerance?
 	python scripts/verify.py
 
-test: setup  ## the fast tests, a small run of the whole pipeline among them
+test: setup $(VENV)/clients  ## the fast tests, a small run of the whole pipeline among them
 	python -m pytest -m 'not slow'
 
-test-all: setup  ## all tests
+test-all: setup $(VENV)/clients  ## all tests
 	python -m pytest
 
 lint: setup  ## style and formatting

@@ -51,7 +51,9 @@ class Clone:
         )
         for name in filter(None, listed.stdout.split("\0")):
             # Of the reports only those of experiments outside the pipeline: compare reads their figures.
-            if name.startswith(("tests/", "recipes/", "benchmarks/", ".ci/")) or not (ROOT / name).is_file():
+            # Of the measurements only those that the export report quotes.
+            skipped = name.startswith(("tests/", "recipes/", "benchmarks/", ".ci/"))
+            if (skipped and not name.startswith("benchmarks/latency/")) or not (ROOT / name).is_file():
                 continue
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
