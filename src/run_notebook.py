@@ -190,7 +190,14 @@ def put_back(job: Job) -> list[str]:
 
 
 def checkpoint_folder() -> Path:
-    return Path(os.environ.get("POSEDISTILL_CHECKPOINTS") or ".checkpoints").resolve()
+    """The folder of all trainings: absolute, and that of the project itself where this is one of DVC's temporary
+    copies of it (<project>/.dvc/tmp/exps/…), so that `dvc exp run --temp` and queued runs find what is finished."""
+    given = os.environ.get("POSEDISTILL_CHECKPOINTS")
+    if given:
+        return Path(given).resolve()
+    here = Path.cwd()
+    project, inside, _ = str(here).partition(f"{os.sep}.dvc{os.sep}tmp{os.sep}exps{os.sep}")
+    return Path(project if inside else here) / ".checkpoints"
 
 
 def prepare_environment(runtime: str) -> None:

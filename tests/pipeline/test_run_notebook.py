@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import run_notebook
+
 ROOT = Path(__file__).parents[2]
 RUNNER = ROOT / "src" / "run_notebook.py"
 
@@ -209,6 +211,17 @@ def test_without_a_parameters_cell_there_is_no_run(project):
     (project.folder / "notebooks" / "01_one.ipynb").write_text(nbformat.writes(book))
     done = project.run()
     assert done.returncode == 2 and "no cell has the tag parameters" in done.stderr
+
+
+def test_temporary_copies_share_the_checkpoints_of_the_project(tmp_path, monkeypatch):
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
+    copy.mkdir(parents=True)
+    monkeypatch.delenv("POSEDISTILL_CHECKPOINTS", raising=False)
+    for folder in (tmp_path, copy):
+        monkeypatch.chdir(folder)
+        assert run_notebook.checkpoint_folder() == tmp_path / ".checkpoints"
+    monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", str(tmp_path / "elsewhere"))
+    assert run_notebook.checkpoint_folder() == tmp_path / "elsewhere"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

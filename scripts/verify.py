@@ -1,0 +1,91 @@
+"""Are the regenerated results those that are committed? On the kind of processor they were made on, byte for byte;
+elsewhere, since training amplifies the last bits of float arithmetic, within the tolerances below.
+
+    python scripts/verify.py [REVISION]     compares the working tree with a commit (default: HEAD), exit 1 if not
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from posedistill.params import read_settings  # noqa: E402
+
+# Largest allowed |difference|. AP and AR move more than mean OKS: they count persons that cross thresholds.
+TOLERANCES = {"mean_oks": 0.02, "AP": 0.03, "AR": 0.03}
+EXACT = ("parameters", "macs", "images", "persons")
+MODELS = ("teacher", "baseline", "stage1", "stage2")
+METRICS = [f"reports/metrics/{model}.json" for model in MODELS]
+# Small parts and sizes hold few persons, where one person is a large step.
+PARTS = ("wholebody", "body", "foot", "face", "hand")
+
+
+def git(*arguments: str, root: Path = ROOT) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+def differences(name: str, committed: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each figure of a metrics file that is beyond its tolerance."""
+    for key in EXACT:
+        if committed.get(key) != found.get(key):
+            yield f"{name}: {key} is {found.get(key)}, committed {committed.get(key)}"
+    for part in PARTS:
+        pairs = [(f"{part}.{figure}", TOLERANCES[figure], committed[part], found[part]) for figure in ("AP", "AR")]
+        pairs.append(("mean_oks." + part, TOLERANCES["mean_oks"], committed["mean_oks"], found["mean_oks"]))
+        for label, tolerance, old, new in pairs:
+            figure = part if label.startswith("mean_oks") else label.split(".")[-1]
+            if abs(new[figure] - old[figure]) > tolerance:
+                yield f"{name}: {label} is {new[figure]:.4f}, committed {old[figure]:.4f}, allowed ± {tolerance}"
+
+
+def lock_differences(committed: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each stage that ran with other settings, code or raw data than the committed run."""
+    made = {out["path"] for stage in committed["stages"].values() for out in stage.get("outs", [])}
+    for name, stage in committed["stages"].items():
+        other = found["stages"].get(name)
+        if other is None:
+            yield f"dvc.lock: stage {name} has not run"
+            continue
+        if stage.get("params") != other.get("params"):
+            yield f"dvc.lock: stage {name} ran with other settings"
+        old, new = (
+            {dep["path"]: dep["md5"] for dep in it.get("deps", []) if dep["path"] not in made} for it in (stage, other)
+        )
+        changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+        if changed:
+            yield f"dvc.lock: stage {name} ran with other versions of {', '.join(changed)}"
+
+
+def main() -> int:
+    revision = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
+    changed = git("diff", "--name-only", revision, "--", "reports", "dvc.lock").split()
+    if not changed:
+        print(f"identical: reports, metrics and dvc.lock are those of {revision}, byte for byte")
+        return 0
+    print(f"{len(changed)} files differ from {revision} ({', '.join(changed[:5])}{', …' if len(changed) > 5 else ''})")
+    lines: list[str] = []
+    for name in METRICS:
+        path = ROOT / name
+        if not path.is_file():
+            lines.append(f"{name}: missing")
+            continue
+        lines += differences(name, json.loads(git("show", f"{revision}:{name}")), json.loads(path.read_text()))
+    lock = ROOT / "dvc.lock"
+    committed = ROOT / ".dvc" / "tmp" / "verify.yaml"
+    committed.parent.mkdir(parents=True, exist_ok=True)
+    committed.write_text(git("show", f"{revision}:dvc.lock"))
+    lines += lock_differences(read_settings(committed), read_settings(lock))
+    for line in lines:
+        print(line)
+    if not lines:
+        print(f"within tolerance: AP and AR ± {TOLERANCES['AP']}, mean OKS ± {TOLERANCES['mean_oks']}, counts equal")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The whole pipeline on a few dozen images, through DVC and papermill, as its users run it."""
+
+import json
+import resource
+
+import nbformat
+import pytest
+from clone import Clone
+from conftest import TRAININGS, Runs, steps
+
+AFTER_ALPHA = {"stage1", "stage2", "evaluate@stage1", "evaluate@stage2", "compare", "export"}
+MODELS = "models/*"
+REPORTS = "reports/**/*"
+
+
+def cpu_seconds() -> float:
+    """Computing time of all finished child processes and theirs: clocks on a busy machine say little."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def back(project: Clone) -> None:
+    """As the README says: git restore . && dvc checkout"""
+    project.git("restore", ".")
+    project.git("clean", "-fdq", "reports")
+    project.dvc("checkout", "--force")
+
+
+def test_all_reports_and_models_are_made_and_kept_by_git(project):
+    reports = {path.name for path in (project.folder / "reports").glob("*.ipynb")}
+    assert {
+        "01_prepare_data.ipynb",
+        "02_train_teacher.ipynb",
+        "03_train_baseline.ipynb",
+        "04_distill_stage1.ipynb",
+        "05_distill_stage2.ipynb",
+        *(f"06_evaluate-{model}.ipynb" for model in TRAININGS),
+        "07_compare.ipynb",
+        "08_export.ipynb",
+    } <= reports
+    for name in TRAININGS:
+        assert (project.folder / "models" / f"{name}.safetensors").is_file()
+        assert (project.folder / "reports" / "curves" / f"{name}.tsv").is_file()
+    assert project.git("status", "--porcelain") == ""
+    tracked = project.git("ls-files").splitlines()
+    assert "dvc.lock" in tracked and "reports/metrics/summary.json" in tracked
+    assert not [name for name in tracked if name.startswith(("models/", "prepared/", "predictions/", "data/"))]
+
+
+def test_reports_hold_nothing_of_this_machine_and_no_errors(project):
+    for path in (project.folder / "reports").glob("*.ipynb"):
+        text = path.read_text()
+        assert str(project.folder) not in text and str(project.checkpoints) not in text, path.name
+        report = nbformat.reads(text, as_version=4)
+        nbformat.validate(report)
+        kinds = {output.output_type for cell in report.cells for output in cell.get("outputs", [])}
+        assert "error" not in kinds and kinds & {"display_data", "execute_result"}, path.name
+
+
+def test_again_it_does_nothing_in_five_seconds(project):
+    before = cpu_seconds()
+    done = project.dvc("repro")
+    assert project.ran(done) == set()
+    assert "up to date" in done.stdout
+    assert cpu_seconds() - before < 5
+
+
+def test_killed_once_a_stage_it_ends_with_the_same_bytes(runs: Runs):
+    assert runs.kills == ["prepare", *TRAININGS]
+    patterns = (
+        "prepared/**/*",
+        MODELS,
+        "reports/0[1-5]*",
+        "reports/curves/*",
+        *(f"reports/figures/{s}/*" for s in TRAININGS),
+    )
+    whole = runs.undisturbed.hashes(*patterns)
+    killed = runs.killed.hashes(*patterns)
+    assert {name: digest for name, digest in whole.items() if not name.endswith(".onnx")} == killed
+    for stage in TRAININGS:
+        undisturbed = len(steps(runs.undisturbed, stage))
+        interval = undisturbed // 2  # a checkpoint at the end of each of two epochs
+        assert undisturbed < len(steps(runs.killed, stage)) <= undisturbed + interval or (
+            # Killed after its last step: nothing is computed twice.
+            len(steps(runs.killed, stage)) == undisturbed
+        )
+
+
+def test_another_alpha_runs_what_depends_on_it_and_going_back_runs_nothing(project):
+    before = project.hashes(MODELS, REPORTS)
+    done = project.dvc("exp", "run", "-S", "loss.alpha=1e-2", "--name", "alpha")
+    assert project.ran(done) == AFTER_ALPHA
+    after = project.hashes(MODELS, REPORTS)
+    for name in ("stage1", "stage2"):
+        assert after[f"models/{name}.safetensors"] != before[f"models/{name}.safetensors"]
+    for name in ("teacher", "baseline"):
+        assert after[f"models/{name}.safetensors"] == before[f"models/{name}.safetensors"]
+
+    shown = json.loads(project.dvc("exp", "show", "--json").stdout)
+    assert "alpha" in json.dumps(shown)
+    changed = json.loads(project.dvc("params", "diff", "HEAD", "--json").stdout)
+    assert changed == {"params.yaml": {"loss.alpha": {"old": 7e-5, "new": 0.01, "diff": pytest.approx(0.01 - 7e-5)}}}
+    metrics = json.loads(project.dvc("metrics", "diff", "HEAD", "--all", "--json").stdout)
+    assert list(metrics) == ["reports/metrics/summary.json"]
+    names = set(metrics["reports/metrics/summary.json"])
+    assert {"stage1.wholebody", "baseline.body", "teacher.hand"} <= names and len(names) <= 24
+
+    # By the settings: all comes back from the run-cache.
+    project.change({"loss.alpha": 7e-5})
+    done = project.dvc("repro")
+    assert project.ran(done) == set()
+    assert project.hashes(MODELS, REPORTS) == before
+    # By git: nothing is left to do.
+    project.dvc("exp", "apply", "alpha")
+    back(project)
+    assert project.git("status", "--porcelain") == ""
+    assert project.ran(project.dvc("repro")) == set()
+    assert project.hashes(MODELS, REPORTS) == before
+
+
+def test_a_changed_sentence_is_redrawn_without_training(project):
+    notebook = project.folder / "notebooks" / "04_distill_stage1.ipynb"
+    book = nbformat.read(notebook, as_version=4)
+    book.cells[0].source += "\n\nAnother sentence."
+    nbformat.write(book, notebook)
+    models, trained = project.hashes(MODELS), steps(project, "stage1")
+    before = cpu_seconds()
+    done = project.dvc("repro")
+    assert cpu_seconds() - before < 30
+    assert project.ran(done) == {"stage1"}
+    assert "Another sentence." in (project.folder / "reports" / "04_distill_stage1.ipynb").read_text()
+    assert project.hashes(MODELS) == models and steps(project, "stage1") == trained
+    back(project)
+
+
+def test_a_failing_cell_stops_the_stage_and_keeps_the_committed_report(project):
+    notebook = project.folder / "notebooks" / "05_distill_stage2.ipynb"
+    book = nbformat.read(notebook, as_version=4)
+    book.cells[-1] = nbformat.v4.new_code_cell("1 / 0", id="broken")
+    nbformat.write(book, notebook)
+    committed = project.hashes("reports/**/*")
+    done = project.dvc("repro", check=False)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if "ZeroDivisionError" in line]
+    assert len(lines) == 1 and "Traceback" not in done.stderr
+    assert "05_distill_stage2.ipynb, cell" in lines[0]
+    assert (project.checkpoints / "failed" / "05_distill_stage2.ipynb").is_file()
+    assert project.hashes("reports/**/*") == committed
+    back(project)
+    assert project.ran(project.dvc("repro")) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("student.epochs=-1", "student.epochs: found -1, allowed: a whole number >= 1"),
+        ("input.width=100", "input.width: found 100"),
+        ("student.size=huge", "student.size: found huge, allowed: n | nw"),
+    ],
+)
+def test_bad_settings_are_one_line_and_overwrite_nothing(project, change, words):
+    reports = project.hashes(REPORTS)
+    done = project.dvc("exp", "run", "-S", change, check=False)
+    assert done.returncode != 0
+    assert len([line for line in done.stderr.splitlines() if words in line]) == 1
+    assert "Traceback" not in done.stderr
+    assert project.hashes(REPORTS) == reports
+    back(project)
+    assert project.ran(project.dvc("repro")) == set()
