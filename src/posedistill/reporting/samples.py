@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from posedistill.data.augment import sample_train
-from posedistill.data.device_augment import apply_numpy
+from posedistill.data.device_augment import MEAN, STD, to_model_input
 from posedistill.data.store import TrainStore, ValStore
 from posedistill.evaluation.records import read_ground_truth
 from posedistill.params import Augment, Input
@@ -68,6 +69,8 @@ def augmented_sheet(
         record = store[int(row)]
         for epoch in range(times):
             sample = sample_train(record, augment, size, np.random.default_rng([seed, epoch, int(row)]))
-            image = Image.fromarray(apply_numpy(sample.image[None], sample.recipe[None])[0])
+            pixels = to_model_input(torch.from_numpy(sample.image[None]), torch.from_numpy(sample.recipe[None]))
+            shown = pixels[0].permute(1, 2, 0).numpy() * np.array(STD) + np.array(MEAN)
+            image = Image.fromarray(shown.round().clip(0, 255).astype(np.uint8))
             tiles.append(draw_skeleton(image, sample.keypoints, zoom=110 / size.width, width=0.9))
     return contact_sheet(tiles, times)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from posedistill.reporting.comparison import Difference, in_words
 from posedistill.reporting.style import MODEL_NAMES, PART_NAMES
-from posedistill.reporting.tables import Table
+from posedistill.reporting.tables import Plain, Table
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")
 SAME = 1e-4  # of a metric in [0, 1]: what counts as the same number
@@ -101,16 +101,14 @@ def belongs_to(results: Mapping[str, Any], metrics: Mapping[str, Mapping[str, An
     return True
 
 
-def beside(results: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> tuple[Table | str, str]:
+def beside(results: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[Table | Plain]:
     """For the comparison of one run: the table over seeds and what it says in words, if it belongs to this run."""
     if not results["models"]:
-        return "", "There are no other seeds yet: `make seeds` trains them."
+        return [Plain("There are no other seeds yet: `make seeds` trains them.")]
     if not belongs_to(results, metrics):
-        return "", (
-            "The committed three-seed results (11_seeds) are not of this run: the settings or the kind of processor "
-            "differ. `make seeds` makes them anew."
-        )
-    return spread_table(results, "mean_oks"), words(results)
+        text = "The committed three-seed results (11_seeds) are not of this run: the settings or the kind of processor "
+        return [Plain(text + "differ. `make seeds` makes them anew.")]
+    return [spread_table(results, "mean_oks"), spread_table(results, "AP"), Plain(words(results))]
 
 
 def _spread(values: list[float]) -> float:

@@ -100,7 +100,18 @@ def key_values(values: Mapping[str, Any], head: tuple[str, str] = ("", "value"))
 def settings_table(section: Any, prefix: str = "") -> Table:
     """The settings of a section of params.yaml, as the stage saw them; folders of this machine are left out."""
     values = {f"{prefix}{name}": value for name, value in section.present() if name not in ("root", "tracked")}
-    return key_values(values, ("setting", "value"))
+    return key_values({name: _setting(value) for name, value in values.items()}, ("setting", "value"))
+
+
+def _setting(value: Any) -> Any:
+    """As it stands in params.yaml, but of a source only what is given."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list | tuple) and value and hasattr(value[0], "present"):
+        return "; ".join(_setting(item) for item in value)
+    if hasattr(value, "present"):
+        return ", ".join(f"{name} {_plain(_setting(item))}" for name, item in value.present() if item is not None)
+    return value
 
 
 def interval(low: float, high: float, digits: int = 1) -> str:
