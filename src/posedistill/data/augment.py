@@ -2,9 +2,9 @@
 
 Crop, flip, half-body, shift, scale and rotation become one matrix, applied once to the decoded part of the crop that it
 looks at. Colour, blur and dropout are only drawn here (every random number of a sample comes from one generator) and
-applied by `device_augment`, batched; median blur, which one sample in ten gets, is the exception. The distributions are
-those of the published pipeline: RandomFlip, RandomHalfBody, RandomBBoxTransform, TopdownAffine, YOLOXHSVRandomAug, Blur,
-MedianBlur, CoarseDropout, in that order.
+applied by `device_augment`, batched; median blur, which one sample in ten gets, is the exception. The distributions
+are those of the published pipeline: RandomFlip, RandomHalfBody, RandomBBoxTransform, TopdownAffine,
+YOLOXHSVRandomAug, Blur, MedianBlur, CoarseDropout, in that order.
 """
 
 from __future__ import annotations

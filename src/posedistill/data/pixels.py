@@ -38,7 +38,7 @@ def is_cut_off(content: bytes) -> bool:
     """Whether a JPEG or PNG ends before its end marker. OpenCV would fill the rest with grey without a word."""
     if content[:3] == b"\xff\xd8\xff":
         # within entropy-coded data 0xFF is always followed by 0x00 or a restart marker, so the last marker decides
-        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+        return content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda")
     if content[:8] == b"\x89PNG\r\n\x1a\n":
         return b"IEND" not in content[-64:]
     return False

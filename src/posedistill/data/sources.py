@@ -37,12 +37,7 @@ def load(source: Source, root: Path, *, split: str, boxes: str, rendered: Path |
     if source.source == "coco_wholebody":
         detections = None
         if split == "val" and boxes == "detections":
-            if not source.detections:
-                raise UserError(
-                    f"data.{split}: source {source.name} has no `detections`, but data.boxes is detections; "
-                    "allowed: name its detection file, or data.boxes: ground_truth"
-                )
-            detections = root / source.detections
+            detections = root / str(source.detections)  # the settings' check has seen to it
         return _coco(source, root / str(source.annotations), root / str(source.images), split, detections)
     if source.source == "ubody":
         return Loaded(*ubody.load(source, root, split))

@@ -114,6 +114,8 @@ def load(
     for scene in scenes:
         if scene not in SCENES:
             raise UserError(f"source {source.name}: scenes: there is no scene {scene!r}, allowed: {', '.join(SCENES)}")
+    if source.detections:
+        raise UserError(f"source {source.name}: detections: UBody is judged on its own boxes, allowed: null")
     if not annotations.is_dir():
         raise UserError(f"source {source.name}: there is no annotation folder {annotations}")
     frames, tests = Frames(images, videos), _test_videos(source, base)

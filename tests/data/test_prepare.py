@@ -1,0 +1,247 @@
+"""The stage prepare: books that balance, the same bytes every time, broken pictures, interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from posedistill.data import prepare as preparation
+from posedistill.data.prepare import prepare
+from posedistill.data.store import TrainStore, ValStore
+from posedistill.errors import UserError
+from posedistill.files import sha256_file
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def balanced(report):
+    return all(f["read"] == f["kept"] + sum(f["dropped"].values()) for f in report.funnels)
+
+
+@pytest.fixture
+def data(tmp_path, write_coco):
+    return write_coco(tmp_path / "data", images=6, persons=2)
+
+
+def test_writes_stores_and_report(tmp_path, data, settings):
+    report = prepare(settings(), tmp_path / "out", workers=1, progress=False)
+    store = TrainStore(tmp_path / "out" / "train")
+    assert len(store) == 12 and store.sources == ["small"]
+    record, entry = store[3], data["annotations"][3]
+    assert record.annotation_id == entry["id"] and record.image_id == entry["image_id"]
+    assert record.pixels().shape == (record.height, record.width, 3)
+    expected = np.array(entry["keypoints"]).reshape(-1, 3)[:, :2]
+    back = (record.keypoints[:17, :2] + 0.5) / record.factor - 0.5 + record.origin
+    np.testing.assert_allclose(back, expected, atol=1e-3)
+    val = ValStore(tmp_path / "out" / "val-small")
+    assert len(val.images) == 6 and len(val.persons) == 12
+    truth = json.loads((tmp_path / "out" / "val-small" / "gt.json").read_bytes())
+    assert len(truth["annotations"]) == 12 and set(val.image_ids.tolist()) == {i["id"] for i in truth["images"]}
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(report.as_dict()))
+    assert report.sets["train"]["persons"] == 12 and report.sets["train"]["parts"]["face"]["keypoints"] == 12 * 68
+    assert report.sets["train"]["bytes a person"] > 1000 and balanced(report)
+    assert not list((tmp_path / "checkpoints").iterdir())  # nothing unfinished is left behind
+
+
+def test_same_settings_same_bytes_with_any_number_of_processes(tmp_path, data, settings, monkeypatch):
+    monkeypatch.setattr(preparation, "IMAGES_A_PART", 2)
+    prepare(settings(), tmp_path / "one", workers=1, progress=False)
+    prepare(settings(), tmp_path / "two", workers=2, progress=False)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert len(TrainStore(tmp_path / "one" / "train").meta["rows"]) == 3
+
+
+def test_an_earlier_result_is_replaced(tmp_path, data, settings):
+    out = tmp_path / "out"
+    prepare(settings(), out, workers=1, progress=False)
+    (out / "val-old").mkdir()
+    first = contents(out)
+    prepare(settings(parts="body"), out, workers=1, progress=False)
+    assert contents(out).keys() == first.keys() and contents(out) != first
+    keypoints = TrainStore(out / "train").column("keypoints")
+    assert (keypoints[:, :17, 2] == 1).all() and (keypoints[:, 17:] == 0).all()
+    assert json.loads((out / "val-small" / "gt.json").read_bytes())["annotations"][0]["face_kpts"][2] > 0
+
+
+def test_use_valid_flags(tmp_path, data, settings):
+    for entry in data["annotations"]:
+        entry["lefthand_valid"] = False
+    (tmp_path / "data" / "annotations.json").write_text(json.dumps(data))
+    prepare(settings(use_valid_flags=True), tmp_path / "out", workers=1, progress=False)
+    labelled = TrainStore(tmp_path / "out" / "train").column("keypoints")[..., 2]
+    assert (labelled[:, 91:112] == 0).all() and (labelled[:, 112:] == 1).all()
+    prepare(settings(), tmp_path / "out", workers=1, progress=False)
+    assert (TrainStore(tmp_path / "out" / "train").column("keypoints")[..., 2] == 1).all()
+
+
+def test_broken_pictures_are_listed_and_counted(tmp_path, data, settings):
+    images = tmp_path / "data" / "images"
+    (images / "000001.jpg").unlink()
+    whole = (images / "000002.jpg").read_bytes()
+    (images / "000002.jpg").write_bytes(whole[: len(whole) // 2])
+    (images / "000003.jpg").write_bytes(b"")
+    report = prepare(settings(max_broken=0.5), tmp_path / "out", workers=1, progress=False)
+    assert report.sets["train"]["persons"] == 6 and report.sets["train"]["broken pictures"] == 3
+    train, val = report.funnels
+    expected = {"image missing": 2, "image cut off": 2, "image file empty": 2}
+    assert train["dropped"] == val["dropped"] == expected and balanced(report)
+    assert [b["picture"] for b in report.broken[:3]] == ["000001.jpg", "000002.jpg", "000003.jpg"]
+    truth = json.loads((tmp_path / "out" / "val-small" / "gt.json").read_bytes())
+    assert {i["id"] for i in truth["images"]} == {10, 14, 15} == {a["image_id"] for a in truth["annotations"]}
+
+
+@pytest.mark.parametrize("how", ["missing", "cut"])
+def test_too_many_broken_pictures_fail(tmp_path, data, settings, how):
+    for path in sorted((tmp_path / "data" / "images").iterdir())[:2]:
+        path.unlink() if how == "missing" else path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"2 of 6 pictures .* data\.max_broken.*000001\.jpg"):
+        prepare(settings(), tmp_path / "out", workers=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": "photos"}, "no image folder"),
+        ({"annotations": "absent.json"}, "no annotation file"),
+    ],
+)
+def test_wrong_paths(tmp_path, data, settings, change, message):
+    source = {"source": "coco_wholebody", "name": "s", "annotations": "annotations.json", "images": "images", **change}
+    with pytest.raises(UserError, match=message):
+        prepare(settings(train=[source]), tmp_path / "out", workers=1, progress=False)
+
+
+def test_no_data_folder(tmp_path, settings):
+    with pytest.raises(UserError, match=r"data\.root: there is no folder"):
+        prepare(settings(), tmp_path / "out", workers=1, progress=False)
+
+
+def test_nobody_left(tmp_path, data, settings):
+    for entry in data["annotations"]:
+        entry["iscrowd"] = 1
+    (tmp_path / "data" / "annotations.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match="no person is left"):
+        prepare(settings(), tmp_path / "out", workers=1, progress=False)
+
+
+def test_sources_are_mixed_and_validation_sets_stay_apart(tmp_path, data, write_coco, settings):
+    write_coco(tmp_path / "data" / "other", images=2, persons=1, seed=9)
+    first = {"source": "coco_wholebody", "name": "a", "annotations": "annotations.json", "images": "images"}
+    second = {**first, "name": "b", "annotations": "other/annotations.json", "images": "other/images"}
+    prepare(settings(train=[first, second], val=[first, second]), tmp_path / "out", workers=1, progress=False)
+    store = TrainStore(tmp_path / "out" / "train")
+    assert store.sources == ["a", "b"] and np.bincount(store.column("source")).tolist() == [12, 2]
+    assert len(ValStore(tmp_path / "out" / "val-a").persons) == 12
+    assert len(ValStore(tmp_path / "out" / "val-b").persons) == 2
+
+
+def test_detector_boxes(tmp_path, data, settings):
+    boxes = [
+        {"image_id": a["image_id"], "category_id": 1, "bbox": [a["bbox"][0] - 3, *a["bbox"][1:]], "score": 0.9}
+        for a in data["annotations"]
+    ]
+    boxes.append({"image_id": 10, "category_id": 17, "bbox": [1, 1, 5, 5], "score": 0.9})
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    source = {"source": "coco_wholebody", "name": "s", "annotations": "annotations.json", "images": "images"}
+    report = prepare(
+        settings(val=[{**source, "detections": "boxes.json"}], boxes="detections"),
+        tmp_path / "out",
+        workers=1,
+        progress=False,
+    )
+    store = ValStore(tmp_path / "out" / "val-s")
+    assert len(store.persons) == 12 and (store.persons.annotation_id == -1).all() and (store.persons.score == 0.9).all()
+    overlap = report.sets["val-s"]["overlap"]
+    assert overlap["annotated persons"] == 12 and overlap["recall"]["0.75"] == 1.0 and sum(overlap["histogram"]) == 12
+    assert balanced(report) and report.funnels[-1]["dropped"] == {"not a person": 1}
+    with pytest.raises(UserError, match="detections: found null"):
+        prepare(settings(val=[source], boxes="detections"), tmp_path / "out", workers=1, progress=False)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import posedistill.data.prepare as p
+from posedistill.params import from_settings
+import json
+p.IMAGES_A_PART = 2
+real = p._make_part
+def slow(task):
+    real_result = real(task)
+    print("part", task.kind, task.index, flush=True)
+    time.sleep(0.5)
+    return real_result
+p._make_part = slow
+p.prepare(from_settings(json.loads(Path(sys.argv[1]).read_text())), Path(sys.argv[2]), workers=1, progress=False)
+"""
+
+
+def test_a_killed_run_continues_with_the_same_bytes(tmp_path, data, settings, monkeypatch):
+    from posedistill.params import to_settings
+
+    P = settings()
+    (tmp_path / "settings.json").write_text(json.dumps(to_settings(P)))
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "settings.json"), str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    lines = [process.stdout.readline() for _ in range(2)]
+    assert lines == ["part train 0\n", "part train 1\n"]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "train").exists()
+    (finished,) = (tmp_path / "checkpoints").glob("prepare-train-*")
+    stamp = (finished / "part-00001.arrow").stat().st_mtime_ns
+    monkeypatch.setattr(preparation, "IMAGES_A_PART", 2)
+    made = []
+    real = preparation._make_part
+    monkeypatch.setattr(preparation, "_make_part", lambda task: (made.append((task.kind, task.index)), real(task))[1])
+    prepare(P, tmp_path / "out", workers=1, progress=False)
+    assert ("train", 0) not in made and ("train", 2) in made
+    assert (tmp_path / "out" / "train" / "part-00001.arrow").stat().st_mtime_ns == stamp
+    monkeypatch.setattr(preparation, "_make_part", real)
+    prepare(P, tmp_path / "whole", workers=1, progress=False)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_memory_stays_small(tmp_path, data, settings):
+    """150,000 persons in repeated pictures: the peak of the whole process tree's parent stays under 2 GB."""
+    repeats = 12_500
+    many = {"images": [], "annotations": [], "categories": data["categories"]}
+    for r in range(repeats):
+        many["images"] += [{**i, "id": i["id"] + 100 * r} for i in data["images"]]
+        many["annotations"] += [
+            {**a, "id": a["id"] + 1000 * r, "image_id": a["image_id"] + 100 * r} for a in data["annotations"]
+        ]
+    with (tmp_path / "data" / "many.json").open("w") as file:
+        json.dump(many, file)
+    small = {"source": "coco_wholebody", "name": "s", "annotations": "annotations.json", "images": "images"}
+    P = settings(train=[{**small, "name": "many", "annotations": "many.json"}], val=[small], size=(64, 64))
+    from posedistill.params import to_settings
+
+    (tmp_path / "settings.json").write_text(json.dumps(to_settings(P)))
+    script = """
+import json, resource, sys, time
+from pathlib import Path
+from posedistill.data.prepare import prepare
+from posedistill.params import from_settings
+if __name__ == "__main__":
+    start = time.time()
+    report = prepare(from_settings(json.loads(Path(sys.argv[1]).read_text())), Path(sys.argv[2]), progress=False)
+    parent = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(json.dumps([report.sets["train"]["persons"], parent / 1e6, child / 1e6, time.time() - start]))
+"""
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "settings.json"), str(tmp_path / "out")]
+    start = time.time()
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    persons, parent, child, _ = json.loads(done.stdout)
+    print(f"{persons} persons, parent {parent:.2f} GB, largest child {child:.2f} GB, {time.time() - start:.0f} s")
+    assert persons == 150_000 and parent < 2 and parent + 2 * child < 4

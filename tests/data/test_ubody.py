@@ -1,0 +1,194 @@
+"""A small UBody tree: scenes of videos, cut on the fly, with a number drawn into every frame."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from posedistill.data.frames import source_frames
+from posedistill.data.prepare import prepare
+from posedistill.data.store import TrainStore, ValStore
+from posedistill.data.ubody import SCENE_IDS, SCENES
+from posedistill.errors import UserError
+
+WIDTH, HEIGHT, BIT = 192, 128, 12
+FRAMES = 45
+
+
+def frame(number):
+    """A grey picture whose top rows show `number` in binary: black and white squares."""
+    image = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
+    for bit in range(10):
+        image[:BIT, bit * BIT : (bit + 1) * BIT] = 255 if number >> bit & 1 else 0
+    return image
+
+
+def read_number(image):
+    cells = image[2 : BIT - 2, : 10 * BIT].reshape(BIT - 4, 10, BIT, 3)[:, :, 2:-2].mean(axis=(0, 2, 3))
+    return sum(1 << bit for bit, value in enumerate(cells) if value > 128)
+
+
+def write_video(path, count=FRAMES, rate=30):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (WIDTH, HEIGHT))
+    for number in range(1, count + 1):
+        writer.write(frame(number))
+    writer.release()
+
+
+@pytest.fixture
+def tree(tmp_path, annotation):
+    """Three scenes with three videos each (one a test video, one cut into clips); ids run over the scene's frames."""
+    base = tmp_path / "data" / "UBody"
+    tests = []
+    for s, scene in enumerate(("Movie", "Magic_show", "Speech")):
+        rng = np.random.default_rng(s)
+        content = {"images": [], "annotations": [], "categories": []}
+        for v, video in enumerate((f"{scene}_S1_Trim1", f"{scene}_S2", f"{scene}_S3_Trim1")):
+            write_video(base / "videos" / scene / f"{video}.mp4")
+            for number in range(1, FRAMES + 1):
+                identity = v * 50 + number
+                name = f"{'/' if v == 1 else ''}{video}/{number:06d}.png"
+                content["images"].append({"id": identity, "file_name": name, "width": WIDTH, "height": HEIGHT})
+                box = {"bbox": [0.0, 0.0, float(WIDTH - 1), float(HEIGHT - 1)]}
+                person = annotation(rng, 1000 + identity, identity, WIDTH, HEIGHT, **box)
+                content["annotations"].append(person)
+        tests.append(f"{scene}_S3")
+        folder = base / "annotations" / scene
+        folder.mkdir(parents=True)
+        (folder / "keypoint_annotation.json").write_text(json.dumps(content))
+    (base / "splits").mkdir()
+    np.save(base / "splits" / "intra_scene_test_list.npy", np.array(tests))
+    return base
+
+
+SOURCE = {"source": "ubody", "name": "ubody", "split": "intra", "scenes": ["Movie", "Magic_show", "Speech"]}
+
+
+@pytest.fixture
+def run(tmp_path, settings):
+    def run(source=SOURCE, **data):
+        P = settings(train=[source], val=[source], **data)
+        return prepare(P, tmp_path / "out", workers=1, progress=False), tmp_path / "out"
+
+    return run
+
+
+def numbers_of(store):
+    return {(r.image_id, read_number(r.pixels())) for r in map(store.__getitem__, range(len(store)))}
+
+
+def expected(scene, videos):
+    """(image id, frame number) of every tenth id of a scene's videos."""
+    offset = SCENE_IDS * SCENES.index(scene)
+    return {(offset + v * 50 + n, n) for v in videos for n in range(1, FRAMES + 1) if (v * 50 + n) % 10 == 0}
+
+
+def test_every_tenth_frame_and_the_right_one(tree, run):
+    report, out = run()
+    wanted = set().union(*(expected(scene, (0, 1)) for scene in ("Movie", "Magic_show", "Speech")))
+    assert numbers_of(TrainStore(out / "train")) == wanted and len(wanted) == 24
+    store = ValStore(out / "val-ubody")
+    found = set()
+    for index, image_id in enumerate(store.image_ids.tolist()):
+        pixels = cv2.imdecode(np.frombuffer(store.images[index], np.uint8), cv2.IMREAD_COLOR)
+        found.add((image_id, read_number(pixels)))
+    assert found == set().union(*(expected(scene, (2,)) for scene in ("Movie", "Magic_show", "Speech")))
+    truth = json.loads((out / "val-ubody" / "gt.json").read_bytes())
+    assert {image["id"] for image in truth["images"]} == {identity for identity, _ in found}
+    assert truth["images"][0]["file_name"] == "Movie/Movie_S3_Trim1/000010.png"
+    assert all(f["read"] == f["kept"] + sum(f["dropped"].values()) for f in report.funnels)
+    pictures = report.funnels[0]
+    assert pictures["what"] == "pictures" and pictures["read"] == 135 and pictures["kept"] == 8
+    assert pictures["dropped"] == {
+        "frame between the steps": 123 - 1 + 1 - 1,
+        "video of the other split": 4 + 1 - 1,
+    } or (sum(pictures["dropped"].values()) == 127)
+
+
+def test_step(tree, run):
+    _, out = run({**SOURCE, "step": 5, "scenes": ["Speech"]})
+    assert len(TrainStore(out / "train")) == 18
+
+
+def test_cut_frames_are_used_where_they_are(tree, run):
+    """Frames that the official script has cut already; the videos are not needed then."""
+    for number in range(10, FRAMES, 10):
+        for video in ("Speech_S1_Trim1", "Speech_S2", "Speech_S3_Trim1"):
+            path = tree / "images" / "Speech" / video / f"{number:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), frame(number))
+    for path in (tree / "videos").rglob("*.mp4"):
+        path.unlink()
+    _, out = run({**SOURCE, "scenes": ["Speech"]})
+    assert numbers_of(TrainStore(out / "train")) == expected("Speech", (0, 1))
+
+
+def test_the_wrongly_named_movie_folder(tree, run):
+    (tree / "videos" / "Movie").rename(tree / "videos" / "movies_old")
+    report, out = run()
+    assert expected("Movie", (0, 1)) <= numbers_of(TrainStore(out / "train"))
+    notes = next(f for f in report.funnels if f["source"] == "ubody/Movie" and f["what"] == "persons")
+    assert notes["notes"] == {"video in another scene's folder": 2}
+    assert notes["examples"]["video in another scene's folder"][0] == "Movie_S1_Trim1 in movies_old, not in Movie"
+
+
+def test_missing_and_broken_videos_are_listed(tree, run):
+    (tree / "videos" / "Speech" / "Speech_S1_Trim1.mp4").unlink()
+    (tree / "videos" / "Speech" / "Speech_S2.mp4").write_bytes(b"not a video")
+    write_video(tree / "videos" / "Magic_show" / "Magic_show_S1_Trim1.mp4", count=25)  # frames 30 and 40 are gone
+    report, out = run(max_broken=0.5)
+    dropped = {f["source"]: f["dropped"] for f in report.funnels if f["what"] == "persons" and f["dropped"]}
+    assert dropped["ubody/Speech"] == {"image missing": 4, "video unreadable": 4}
+    assert dropped["ubody/Magic_show"] == {"video frame missing": 2}
+    assert "Magic_show/Magic_show_S1_Trim1/000030.png" in [b["picture"] for b in report.broken]
+    assert len(TrainStore(out / "train")) == 14
+    with pytest.raises(UserError, match=r"10 of 24 pictures .*max_broken|4 of 24 pictures .*max_broken"):
+        run()
+
+
+def test_a_video_that_is_there_twice_is_not_guessed(tree, run):
+    (tree / "videos" / "Movie").rename(tree / "videos" / "old_a")
+    write_video(tree / "videos" / "old_b" / "Movie_S1_Trim1.mp4", count=12)
+    report, _ = run(max_broken=0.9)
+    movie = next(f for f in report.funnels if f["source"] == "ubody/Movie" and f["what"] == "persons")
+    assert movie["notes"]["video there more than once, not used"] == 1 and movie["dropped"]["image missing"] == 4
+
+
+def test_annotations_that_are_divided_already(tree, run):
+    folder = tree / "annotations" / "Speech"
+    (folder / "keypoint_annotation.json").rename(folder / "train_annotations.json")
+    (folder / "val_annotations.json").write_bytes((folder / "train_annotations.json").read_bytes())
+    _, out = run({**SOURCE, "scenes": ["Speech"]})
+    assert len(TrainStore(out / "train")) == 12  # the split list is not applied again
+
+
+def test_what_is_wrong_is_named(tree, run):
+    with pytest.raises(UserError, match="there is no scene 'Cinema'"):
+        run({**SOURCE, "scenes": ["Cinema"]})
+    with pytest.raises(UserError, match=r"neither .*TalkShow/keypoint_annotation\.json"):
+        run({**SOURCE, "scenes": ["TalkShow"]})
+    with pytest.raises(UserError, match="judged on its own boxes"):
+        run({**SOURCE, "detections": "boxes.json"})
+    with pytest.raises(UserError, match="no list of test videos"):
+        run({**SOURCE, "split": "inter"})
+    with pytest.raises(UserError, match="no annotation folder"):
+        run({**SOURCE, "annotations": "elsewhere"})
+    (tree / "splits" / "intra_scene_test_list.npy").write_bytes(b"x")
+    with pytest.raises(UserError, match="not a NumPy list"):
+        run()
+
+
+def test_frame_numbers_at_other_rates():
+    """What `ffmpeg -r 30` shows at each output frame: frames of slow videos repeat, of fast ones are left out."""
+    assert source_frames([0, 1, 2, 3], 30) == [0, 1, 2, 3]
+    assert source_frames([0, 1, 2, 3], 29.97) == [0, 1, 2, 3]
+    assert source_frames([0, 1, 2, 3, 4, 5], 15) == [0, 0, 1, 1, 2, 2]
+    assert source_frames([0, 1, 2], 60)[2] in (4, 5)
+    assert source_frames([9, 19], 25) == [7, 16]
+    assert source_frames([4], 0) == [4]
+
+
+def test_all_fifteen_scenes_are_known():
+    assert len(set(SCENES)) == 15 and {"Magic_show", "Movie", "VideoConference"} <= set(SCENES)

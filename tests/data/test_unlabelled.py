@@ -1,0 +1,79 @@
+"""Pictures without labels: every keypoint has weight 0, boxes come from a file or are the whole picture."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from posedistill.data import loader
+from posedistill.data.prepare import prepare
+from posedistill.data.store import TrainStore
+from posedistill.errors import UserError
+
+
+@pytest.fixture
+def photos(tmp_path, picture, write_coco):
+    write_coco(tmp_path / "data", images=1, persons=1)  # a validation set
+    folder = tmp_path / "data" / "photos"
+    folder.mkdir(parents=True)
+    for i in range(4):
+        cv2.imwrite(str(folder / f"p{i}.jpg"), picture(i, 120, 90))
+    return folder
+
+
+SOURCE = {"source": "unlabelled", "name": "own", "images": "photos"}
+
+
+def test_whole_pictures(tmp_path, photos, settings):
+    (photos / "p1.jpg").write_bytes(b"no picture")
+    P = settings(train=[SOURCE], size=(64, 64))
+    report = prepare(P, tmp_path / "out", workers=1, progress=False)
+    store = TrainStore(tmp_path / "out" / "train")
+    assert len(store) == 3 and not store.column("keypoints").any()
+    assert report.funnels[0]["dropped"] == {"image unreadable": 1}
+    batch = next(loader.train_loader(store, P, augment=P.augment, batch=3, seed=0, epoch=0, workers=0))
+    assert not batch.keypoints.any() and batch.images.any()
+
+
+def test_boxes_by_place_or_by_name(tmp_path, photos, settings):
+    boxes = [
+        {"image_id": 0, "bbox": [5, 5, 50, 60], "score": 0.9},
+        {"file_name": "p2.jpg", "bbox": [10, 5, 50, 60], "score": 0.8},
+        {"file_name": "p2.jpg", "bbox": [10, 5, 0, 60], "score": 0.8},
+    ]
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    source = {**SOURCE, "detections": "boxes.json"}
+    report = prepare(settings(train=[source]), tmp_path / "out", workers=1, progress=False)
+    store = TrainStore(tmp_path / "out" / "train")
+    assert store.column("image_id").tolist() == [0, 2]
+    assert report.funnels[0]["dropped"] == {"empty box": 1}
+    np.testing.assert_allclose(store[0].box, [5, 5, 50, 60])
+    boxes[1]["file_name"] = "absent.jpg"
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    with pytest.raises(UserError, match=r"detections\[1\]: file_name: there is no picture absent\.jpg"):
+        prepare(settings(train=[source]), tmp_path / "out", workers=1, progress=False)
+
+
+def test_video(tmp_path, photos, settings):
+    writer = cv2.VideoWriter(str(tmp_path / "data" / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30, (96, 64))
+    for i in range(25):
+        writer.write(np.full((64, 96, 3), 10 * i, np.uint8))
+    writer.release()
+    source = {**SOURCE, "images": "v.mp4", "step": 10}
+    prepare(settings(train=[source]), tmp_path / "out", workers=1, progress=False)
+    store = TrainStore(tmp_path / "out" / "train")
+    levels = [store[i].pixels().mean() for i in range(len(store))]
+    assert len(store) == 3 and np.abs(np.array(levels) - [0, 100, 200]).max() < 8
+
+
+@pytest.mark.parametrize(("images", "message"), [("absent", "neither a folder"), ("empty", "no pictures")])
+def test_nothing_there(tmp_path, photos, settings, images, message):
+    (tmp_path / "data" / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        prepare(settings(train=[{**SOURCE, "images": images}]), tmp_path / "out", workers=1, progress=False)
+
+
+def test_not_for_validation(tmp_path, photos, settings):
+    with pytest.raises(UserError, match="can only be trained on|unlabelled"):
+        prepare(settings(val=[SOURCE]), tmp_path / "out", workers=1, progress=False)
