@@ -1,0 +1,1 @@
+"""Measurements: the data path, the training step, the latency, a GPU."""

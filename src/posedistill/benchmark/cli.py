@@ -1,0 +1,33 @@
+"""`python -m posedistill benchmark`: what this machine does in a second, with its name in the file."""
+
+import argparse
+import importlib
+
+# name → (module with add_arguments and run, what it measures)
+PARTS = {
+    "data": ("posedistill.benchmark.data", "persons/s of the data path, step by step"),
+    "train": ("posedistill.benchmark.training", "distillation steps on the CPU, in units of a matrix product"),
+    "latency": ("posedistill.benchmark.latency", "a prediction over batch sizes, PyTorch and onnxruntime"),
+    "gpu": ("posedistill.benchmark.gpu", "a card: steps, memory, loader, and a short real training"),
+}
+DEFAULT = ("data", "train")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parts = "; ".join(f"{name}: {text}" for name, (_, text) in PARTS.items())
+    parser.description = (
+        f"Measure this machine; prints a table and writes a CSV. {parts}. Without PART: data and train."
+    )
+    parser.add_argument("part", nargs="?", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="…", help="arguments of the part: see PART --help")
+
+
+def run(args: argparse.Namespace) -> int:
+    chosen = (args.part,) if args.part else DEFAULT
+    for name in chosen:
+        module = importlib.import_module(PARTS[name][0])
+        parser = argparse.ArgumentParser(prog=f"posedistill benchmark {name}")
+        module.add_arguments(parser)
+        if code := module.run(parser.parse_args(args.rest)):
+            return code
+    return 0

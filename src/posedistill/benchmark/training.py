@@ -1,0 +1,171 @@
+"""Time of a distillation step on the CPU, in units of a 1024×1024×1024 float32 matrix product.
+
+One thread, CPU time: so a busy machine measures almost what an idle one does, and the ratio says almost the same on
+every processor. The published implementation takes 105 (stage 1, l → t), 320 (x → l) and 80 (stage 2, l) units at batch
+8, 256×192; the bars are three quarters of that.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
+from posedistill.models.rtmpose import build_rtmpose
+from posedistill.params import Loss
+from posedistill.training.devices import Device, keep_memory
+from posedistill.training.ema import ExpMomentumEMA
+from posedistill.training.frozen import frozen
+from posedistill.training.objective import Objective
+from posedistill.training.optim import build_optimizer
+from posedistill.training.stage1 import Stage1
+from posedistill.training.stage2 import Stage2
+
+# name → (teacher or None for stage 2, student, units of the published implementation)
+STEPS: dict[str, tuple[str | None, str, float]] = {
+    "stage 1, l to t": ("l", "t", 105),
+    "stage 1, x to l": ("x", "l", 320),
+    "stage 2, l": (None, "l", 80),
+}
+BAR = 0.75  # of the published implementation
+BATCH = 8
+INPUT = (256, 192)
+LOSS = Loss(
+    alpha=7e-5,
+    beta=0.1,
+    gamma=1.0,
+    decay=True,
+    logit_on="all",
+    feature_reduction="sum",
+    reference_batch=64,
+    clip_norm=1.0,
+)
+
+
+def distillation(teacher: str | None, student: str, device: Device, input_size: tuple[int, int] = INPUT) -> Objective:
+    """The objective of stage 1, or of stage 2 without a teacher, with fresh weights, on the device."""
+    model = build_rtmpose(student, input_size)
+    if teacher is None:
+        model.eval().requires_grad_(False)
+        head = build_rtmpose(student, input_size).head
+        return device.place(Stage2(device.place(model), frozen(model, device), head, LOSS))
+    return device.place(Stage1(model, frozen(build_rtmpose(teacher, input_size).eval(), device), LOSS))
+
+
+def persons(batch: int, device: Device, input_size: tuple[int, int] = INPUT) -> tuple[Tensor, Tensor]:
+    """Noise as images [B, 3, H, W], and keypoints [B, 133, 3] anywhere in them, all labelled."""
+    height, width = input_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, height, width, generator=generator)
+    where = torch.rand(batch, 133, 2, generator=generator) * torch.tensor([width - 1.0, height - 1.0])
+    keypoints = torch.cat((where, torch.ones(batch, 133, 1)), dim=2)
+    return device.layout(images.to(device.torch)), keypoints.to(device.torch)
+
+
+class Step:
+    """Optimiser steps on one batch, as the training loop does them. Calling it returns the seconds of each phase."""
+
+    def __init__(self, objective: Objective, images: Tensor, keypoints: Tensor, device: Device) -> None:
+        self.objective, self.images, self.keypoints, self.device = objective, images, keypoints, device
+        self.optimizer = build_optimizer(objective, 1e-3, 0.05)
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.ema = ExpMomentumEMA(objective.averaged)
+        objective.train()
+
+    def __call__(self, clock: Callable[[], float] = time.process_time) -> dict[str, float]:
+        marks = [clock()]
+        with self.device.autocast():
+            terms, _, _ = self.objective(self.images, self.keypoints)
+        marks.append(clock())
+        terms["total"].backward()
+        marks.append(clock())
+        nn.utils.clip_grad_norm_(self.parameters, LOSS.clip_norm or 1.0, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        marks.append(clock())
+        self.ema.update()
+        marks.append(clock())
+        names = ("forward", "backward", "optimizer", "ema")
+        return dict(zip(names, np.diff(marks).tolist())) | {"step": marks[-1] - marks[0]}
+
+
+def unit() -> Callable[[], float]:
+    """A function that times one 1024×1024×1024 float32 product: CPU seconds, the median of ten."""
+    left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
+
+    def measure() -> float:
+        times = []
+        for _ in range(11):
+            start = time.process_time()
+            torch.mm(left, right)
+            times.append(time.process_time() - start)
+        return float(np.median(times[1:]))
+
+    return measure
+
+
+def measure_steps(
+    steps: dict[str, tuple[str | None, str, float]] | None = None,
+    *,
+    batch: int = BATCH,
+    input_size: tuple[int, int] = INPUT,
+    repeats: int = 5,
+) -> list[Row]:
+    """One row a step: medians over `repeats`, each divided by the product measured right before and after it."""
+    torch.set_num_threads(1)
+    keep_memory()
+    device = Device(torch.device("cpu"), torch.float32, True, False, 0, 1, None)
+    product = unit()
+    rows: list[Row] = []
+    for name, (teacher, student, published) in tqdm((steps or STEPS).items(), desc="training steps"):
+        step = Step(distillation(teacher, student, device, input_size), *persons(batch, device, input_size), device)
+        step()
+        phases, ratios = [], []
+        for _ in range(repeats):
+            before = product()
+            phases.append(step())
+            ratios.append(phases[-1]["step"] / ((before + product()) / 2))
+        low, middle, high = np.quantile(ratios, (0, 0.5, 1)).tolist()
+        rows.append(
+            {
+                "step": name,
+                "batch": batch,
+                "input": f"{input_size[0]}x{input_size[1]}",
+                "ms": 1000 * float(np.median([phase["step"] for phase in phases])),
+                **{
+                    f"{phase} ms": 1000 * float(np.median([p[phase] for p in phases]))
+                    for phase in phases[0]
+                    if phase != "step"
+                },
+                "torch.mm units": middle,
+                "lowest": low,
+                "highest": high,
+                "repeats": repeats,
+                "published": published,
+                "bar": BAR * published,
+                "share of published": middle / published,
+            }
+        )
+    return rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `benchmark train`."""
+    parser.description = __doc__
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="CSV; default: benchmarks/training-<hardware>.csv")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print and write."""
+    rows = measure_steps(repeats=args.repeats)
+    print_rows(rows)
+    output = args.output or Path("benchmarks") / f"training-{hardware()}.csv"
+    write_rows(output, rows)
+    print(f"written to {output}")
+    return 0
