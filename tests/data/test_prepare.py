@@ -101,7 +101,7 @@ def test_broken_pictures_are_listed_and_counted(tmp_path, data, settings):
 def test_too_many_broken_pictures_fail(tmp_path, data, settings, how):
     for path in sorted((tmp_path / "data" / "images").iterdir())[:2]:
         path.unlink() if how == "missing" else path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(UserError, match=r"2 of 6 pictures .* data\.max_broken.*000001\.jpg"):
+    with pytest.raises(UserError, match=r"2 of 6 pictures .*data\.max_broken.*000001\.jpg"):
         prepare(settings(), tmp_path / "out", workers=1, progress=False)
 
 

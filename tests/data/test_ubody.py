@@ -101,10 +101,7 @@ def test_every_tenth_frame_and_the_right_one(tree, run):
     assert all(f["read"] == f["kept"] + sum(f["dropped"].values()) for f in report.funnels)
     pictures = report.funnels[0]
     assert pictures["what"] == "pictures" and pictures["read"] == 135 and pictures["kept"] == 8
-    assert pictures["dropped"] == {
-        "frame between the steps": 123 - 1 + 1 - 1,
-        "video of the other split": 4 + 1 - 1,
-    } or (sum(pictures["dropped"].values()) == 127)
+    assert pictures["dropped"] == {"frame between the steps": 123, "video of the other split": 4}
 
 
 def test_step(tree, run):
@@ -144,7 +141,7 @@ def test_missing_and_broken_videos_are_listed(tree, run):
     assert dropped["ubody/Magic_show"] == {"video frame missing": 2}
     assert "Magic_show/Magic_show_S1_Trim1/000030.png" in [b["picture"] for b in report.broken]
     assert len(TrainStore(out / "train")) == 14
-    with pytest.raises(UserError, match=r"10 of 24 pictures .*max_broken|4 of 24 pictures .*max_broken"):
+    with pytest.raises(UserError, match=r"\d+ of 24 pictures .*max_broken"):
         run()
 
 
