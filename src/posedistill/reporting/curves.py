@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from posedistill.errors import UserError
 from posedistill.reporting.style import BLUE, GREEN, MODEL_COLORS, MODEL_NAMES, ORANGE, RED
@@ -57,6 +58,7 @@ def compare_runs(runs: Mapping[str, pd.DataFrame], column: str, title: str, scal
         color, label = MODEL_COLORS.get(name, RED), MODEL_NAMES.get(name, name)
         axes.plot(seen["epoch"], scale * seen[column], "-", marker="o", ms=5, color=color, label=label)
     axes.set(title=title, xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     if axes.lines:
         axes.legend()

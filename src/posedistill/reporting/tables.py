@@ -56,8 +56,8 @@ class Table:
 
     def _repr_html_(self) -> str:
         head, rows = self.cells()
-        number = ' style="text-align: right"'
-        name = ' style="text-align: left"'
+        number = ' style="text-align: right; white-space: nowrap"'
+        name = ' style="text-align: left; white-space: nowrap"'
         grey = ' style="color: #767676; font-style: italic"'
         body = "".join(
             f"<tr{grey if index in self.marked else ''}>"
@@ -65,7 +65,10 @@ class Table:
             + "</tr>\n"
             for index, row in zip(self.frame.index, rows)
         )
-        top = "".join(f"<th{name if i == 0 else number}>{html.escape(cell)}</th>" for i, cell in enumerate(head))
+        top = "".join(
+            f'<th style="text-align: {"right" if i else "left"}">{html.escape(cell)}</th>'
+            for i, cell in enumerate(head)
+        )
         notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
         return f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n{notes}"
 

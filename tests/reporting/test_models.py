@@ -1,0 +1,101 @@
+"""The comparison of models from the files that evaluations leave, and the tables and figures of the ablation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reporting.made_up import annotations, predictions
+
+from posedistill.evaluation.files import METRICS, PREDICTIONS, write_json, write_person_oks
+from posedistill.evaluation.mean_oks import mean_of, person_oks
+from posedistill.evaluation.wholebody import evaluate_wholebody
+from posedistill.reporting import ablation, models, seeds
+from posedistill.reporting.style import use_style
+
+ERRORS = {"teacher": 0.5, "baseline": 3.0, "stage1": 1.5, "stage2": 1.5}
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four models whose predictions are ERRORS pixels off, evaluated."""
+    monkeypatch.chdir(tmp_path)
+    truth = annotations(16)
+    write_json(tmp_path / "prepared" / "val-rendered" / "gt.json", truth)
+    for model, error in ERRORS.items():
+        found = predictions(truth, error)
+        oks = person_oks(truth, found)
+        facts = {"val_set": "rendered", "parameters": 600_000, "macs": 120_000_000}
+        write_json(METRICS / f"{model}.json", {**evaluate_wholebody(truth, found), "mean_oks": mean_of(oks), **facts})
+        write_json(PREDICTIONS / f"{model}.json", found)
+        write_person_oks(PREDICTIONS / f"{model}-oks.json", oks)
+
+
+def test_gains_have_the_sign_of_what_was_put_in(evaluated: None):
+    found = models.compare_models(samples=60, seed=0)
+    gain = found.oks["stage 1 − baseline"]["wholebody"]
+    assert gain.significant and gain.low > 0
+    assert not found.oks["stage 2 − stage 1"]["wholebody"].significant
+    assert found.ap["teacher − baseline"]["wholebody"].mean > 0
+    own = found.metrics["stage1"]["mean_oks"]["wholebody"] - found.metrics["baseline"]["mean_oks"]["wholebody"]
+    assert gain.mean == pytest.approx(100 * own)
+    assert "stage 1 − baseline" in models.verdicts(found)
+
+
+def test_published_rows_stand_below_and_apart(evaluated: None):
+    table = models.models_table(models.compare_models(samples=20, seed=0))
+    assert list(table.frame.index)[:4] == ["teacher", "baseline", "stage 1", "stage 1 + 2"]
+    assert set(table.marked) == set(list(table.frame.index)[4:])
+    assert table.frame.loc["baseline", "AP gain [95 %]"] is None
+    assert "Another data set" in table.notes[0]
+    head, rows = table.cells()
+    assert dict(zip(head, rows[1]))["parameters, M"] == "0.60"
+
+
+def test_part_values_are_percentages(evaluated: None):
+    values = models.part_values(models.compare_models(samples=5, seed=0))
+    assert 1 < values["stage1"]["wholebody"] <= 100
+
+
+def _results() -> dict:
+    rng = np.random.default_rng(0)
+    parts = ("wholebody", "body", "foot", "face", "hand")
+    numbers = {
+        variant: {
+            str(seed): {
+                "AP": dict.fromkeys(parts, float(rng.uniform(0.1, 0.2))),
+                "mean_oks": dict.fromkeys(parts, float(rng.uniform(0.3, 0.4))),
+            }
+            for seed in range(3)
+        }
+        for variant in ablation.NAMES
+    }
+    pooled = {part: [0.01, 0.005, 0.015] for part in parts}
+    gain = {"pooled": pooled, "seeds": {"0": [0.01, 0, 0.02]}}
+    return {"seeds": [0, 1, 2], "models": numbers, "differences": {"both − baseline": gain}}
+
+
+def test_ablation_tables_and_figures():
+    use_style()
+    results = _results()
+    figure = ablation.variants_figure(seeds.by_seed(results), "title")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ablation.NAMES.values())
+    assert ablation.differences_figure(seeds.differences(results), "points").axes
+    table = ablation.published_table(results)
+    assert table.frame.loc["teacher's logits, no label", "published"] == 60.9
+    assert table.frame.loc["teacher's logits, no label", "here"] is None
+
+
+def test_the_names_of_variants_are_those_that_are_trained():
+    from posedistill.experiments.ablation import VARIANTS
+
+    assert list(ablation.NAMES) == list(VARIANTS)
+
+
+def test_sweep_is_a_grid_of_alpha_and_beta():
+    one = {"0": {"mean_oks": {"wholebody": 0.4}}}
+    results = {"grid": {"a": [1e-5, 0.1], "b": [1e-4, 0.1]}, "models": {"a": one, "b": one}}
+    frame = ablation.sweep_table(json.loads(json.dumps(results))).frame
+    assert list(frame.index) == ["α = 1e-05", "α = 0.0001"]
+    assert list(frame.columns) == ["β = 0.1"]
+    assert ablation.sweep_figure(results).axes
