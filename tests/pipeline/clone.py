@@ -65,6 +65,13 @@ class Clone:
         self.git("config", "user.email", "test@example.org")
         self.commit("a small copy")
 
+    @classmethod
+    def existing(cls, folder: Path, checkpoints: Path) -> "Clone":
+        """A folder that git has cloned from another Clone."""
+        clone = cls.__new__(cls)
+        clone.folder, clone.checkpoints = folder, checkpoints
+        return clone
+
     def change(self, changes: dict[str, Any]) -> None:
         """Replace settings, named as in loss.alpha, in params.yaml (JSON is YAML)."""
         settings = copy.deepcopy(read_settings(self.folder / "params.yaml"))

@@ -1,84 +1,11 @@
 """One small run of the whole pipeline for all tests of this folder, and one that is killed once a stage."""
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 from clone import Clone
-
-TRAININGS = ("teacher", "baseline", "stage1", "stage2")
-EPOCHS = {"teacher.epochs": 2, "student.epochs": 2, "stage2.epochs": 2}
-
-
-@dataclass
-class Runs:
-    """undisturbed: the finished pipeline, committed. killed: the same up to stage 2, killed once a stage."""
-
-    undisturbed: Clone
-    killed: Clone
-    kills: list[str]
-
-
-def steps(clone: Clone, stage: str) -> list[str]:
-    """The log of computed steps of a stage's trainings."""
-    return [line for log in clone.checkpoints.glob(f"{stage}-*/steps.log") for line in log.read_text().splitlines()]
-
-
-def kill_during(clone: Clone, stage: str, reached: Callable[[], bool]) -> bool:
-    """Run the pipeline up to `stage`, and kill it without warning once `reached`; False if it ended before."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", stage],
-        cwd=clone.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=clone.environment(),
-        start_new_session=True,
-    )
-    while not reached():
-        try:
-            process.wait(timeout=0.02)
-            return False
-        except subprocess.TimeoutExpired:
-            continue
-    family = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    # The kernel notices that its runner is gone, and its workers that it is.
-    _, alive = psutil.wait_procs(family, timeout=30)
-    assert not alive
-    return True
-
-
-def rendered(clone: Clone) -> int:
-    """Pictures of unfinished preparation."""
-    return sum(1 for _ in clone.checkpoints.rglob("*.jpg"))
-
-
-def run_killed(clone: Clone) -> list[str]:
-    """The pipeline up to stage 2, killed once in prepare and in each training, after its first checkpoint."""
-    kills = ["prepare"] if kill_during(clone, "prepare", lambda: rendered(clone) >= 4) else []
-    for stage in TRAININGS:
-        clone.dvc("repro", "prepare")
-
-        def trained(stage: str = stage) -> bool:
-            done = steps(clone, stage)
-            return len(done) > 1 and bool(list(clone.checkpoints.glob(f"{stage}-*/step-*.pt")))
-
-        kills += [stage] if kill_during(clone, stage, trained) else []
-    clone.dvc("repro", "stage2")
-    return kills
-
-
-def run_whole(clone: Clone) -> None:
-    clone.dvc("repro")
-    clone.commit("after the first run")
+from small_runs import EPOCHS, Runs, run_killed, run_whole
 
 
 @pytest.fixture(scope="session")

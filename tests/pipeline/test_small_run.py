@@ -6,7 +6,7 @@ import resource
 import nbformat
 import pytest
 from clone import Clone
-from conftest import TRAININGS, Runs, steps
+from small_runs import TRAININGS, Runs, steps
 
 AFTER_ALPHA = {"stage1", "stage2", "evaluate@stage1", "evaluate@stage2", "compare", "export"}
 MODELS = "models/*"

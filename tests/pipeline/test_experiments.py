@@ -1,0 +1,95 @@
+"""Experiments in copies and queues, models on a remote, and many kills: what takes minutes."""
+
+import itertools
+import json
+import random
+import shutil
+
+import pytest
+from clone import Clone
+from small_runs import EPOCHS, TRAININGS, kill_during, steps
+
+pytestmark = pytest.mark.slow
+
+MODELS = "models/*.safetensors"
+
+
+def experiments(project: Clone) -> dict[str, dict]:
+    """Name → settings and metrics of all finished experiments."""
+    found = {}
+    for baseline in json.loads(project.dvc("exp", "show", "--json").stdout):
+        for experiment in baseline.get("experiments") or []:
+            for revision in experiment["revs"]:
+                if revision.get("data") and revision.get("name"):
+                    found[revision["name"]] = revision["data"]
+    return found
+
+
+def alpha_of(data: dict) -> float:
+    return data["params"]["params.yaml"]["data"]["loss"]["alpha"]
+
+
+def test_in_a_temporary_copy(project):
+    """The workspace stays as it is; a training that is finished elsewhere is not repeated there."""
+    before = project.hashes(MODELS, "reports/**/*")
+    trained = steps(project, "teacher"), steps(project, "baseline")
+    done = project.dvc("exp", "run", "--temp", "-S", "loss.alpha=2e-2", "--name", "in-temp")
+    assert {"stage1", "stage2"} <= project.ran(done)
+    assert project.hashes(MODELS, "reports/**/*") == before
+    assert project.git("status", "--porcelain") == ""
+    assert alpha_of(experiments(project)["in-temp"]) == 2e-2
+    assert (steps(project, "teacher"), steps(project, "baseline")) == trained
+
+
+def test_in_a_queue_with_lists(project):
+    project.dvc("exp", "run", "--queue", "-S", "loss.alpha=3e-2,4e-2", "-S", "loss.beta=0.2")
+    project.dvc("queue", "start", "--jobs", "1")
+    tasks = [
+        line.split()[0]
+        for line in project.dvc("queue", "status").stdout.splitlines()
+        if "Queued" in line or "Running" in line
+    ]
+    for task in tasks:
+        project.dvc("queue", "logs", task, "--follow", check=False)  # returns when the task has ended
+    project.dvc("queue", "stop", "--kill", check=False)
+    found = [alpha_of(data) for data in experiments(project).values()]
+    assert {3e-2, 4e-2} <= set(found)
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_several_settings_at_once(project):
+    done = project.dvc("exp", "run", "-S", "stage2.epochs=1", "-S", "evaluate.bootstrap=10", "--name", "two")
+    assert project.ran(done) == {"stage2", "export", "compare", *(f"evaluate@{name}" for name in TRAININGS)}
+    project.git("restore", ".")
+    project.dvc("checkout", "--force")
+    assert project.ran(project.dvc("repro")) == set()
+
+
+def test_models_travel_by_a_remote(project, tmp_path):
+    """push here, clone and pull there: nothing is left to run."""
+    project.dvc("remote", "add", "--default", "mine", str(tmp_path / "remote"))
+    project.dvc("push")
+    there = tmp_path / "there"
+    project.git("clone", "--quiet", str(project.folder), str(there))
+    shutil.copy(project.folder / ".dvc" / "config", there / ".dvc" / "config")
+    other = Clone.existing(there, tmp_path / "other-checkpoints")
+    other.dvc("pull")
+    assert other.hashes(MODELS, "models/*.onnx") == project.hashes(MODELS, "models/*.onnx")
+    assert other.ran(other.dvc("repro")) == set()
+    assert not list(other.checkpoints.glob("*/steps.log"))
+    project.git("restore", ".dvc")
+
+
+def test_killed_ten_times_a_stage_at_random_points(project, tmp_path):
+    """In another clone with empty caches; the result has the bytes of the undisturbed run."""
+    clone = Clone(tmp_path / "killed", EPOCHS)
+    chance = random.Random(0)
+    for stage in ("prepare", *TRAININGS):
+        for _ in range(10):
+            polls = itertools.count()
+            limit = chance.randrange(1, 300)  # of 20 ms and a little
+            if not kill_during(clone, stage, lambda polls=polls, limit=limit: next(polls) >= limit):
+                break
+        clone.dvc("repro", stage)
+    patterns = ("prepared/**/*", MODELS, "reports/curves/*")
+    assert clone.hashes(*patterns) == project.hashes(*patterns)
