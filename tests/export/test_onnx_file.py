@@ -12,7 +12,9 @@ from onnx import TensorProto, helper
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
 from posedistill.export.parity import Parity, compare
-from posedistill.models.onnx_model import OnnxModel
+from posedistill.models.checkpoint import save_checkpoint
+from posedistill.models.macs import count_macs, count_parameters
+from posedistill.models.onnx_model import OnnxModel, is_onnx, wrap
 
 SIZE = (64, 96)  # height and width differ, so that mixing them up shows
 
@@ -155,3 +157,27 @@ def test_other_onnx_files_are_refused_with_what_was_expected(tmp_path):
         OnnxModel(path)
     with pytest.raises(UserError, match="no such file"):
         OnnxModel(tmp_path / "none.onnx")
+
+
+def test_size_and_work_of_a_file_are_those_of_the_model(model, exported):
+    parameters, macs = OnnxModel(exported).parameters_and_macs()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    folded = sum(module.num_features for module in norms)  # a norm's two numbers a channel become one, a bias
+    assert parameters == pytest.approx(count_parameters(model) - folded, rel=1e-3)
+    assert macs == pytest.approx(count_macs(model), rel=0.01)
+
+
+def test_a_wrapped_file_is_the_same_model(model, exported, tmp_path):
+    wrap(exported, tmp_path / "teacher.safetensors")
+    assert is_onnx(exported) and is_onnx(tmp_path / "teacher.safetensors")
+    wrapped = OnnxModel(tmp_path / "teacher.safetensors")
+    assert compare(model, wrapped, images(3)).good
+    assert wrapped.parameters_and_macs() == OnnxModel(exported).parameters_and_macs()
+
+
+def test_other_files_are_not_taken_for_wrapped_ones(model, tmp_path):
+    save_checkpoint(model, tmp_path / "model.safetensors")
+    save_checkpoint(model, tmp_path / "model.pth", layout="mmpose")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "damaged.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{damaged")
+    assert not any(is_onnx(path) for path in (*tmp_path.iterdir(), tmp_path / "none.safetensors"))

@@ -24,6 +24,7 @@ from posedistill.evaluation.tables import Paired, pair_persons
 from posedistill.evaluation.wholebody import Matched, match_wholebody, metrics_of
 from posedistill.models.checkpoint import load_checkpoint
 from posedistill.models.macs import count_macs, count_parameters
+from posedistill.models.onnx_model import OnnxModel, PoseModel, is_onnx
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Params
 
@@ -96,8 +97,7 @@ def evaluate_model(params: Params, name: str) -> Evaluation:
     """
     torch.set_num_threads(params.runtime.threads)
     sets = val_sets()
-    model = load_model(params, name)
-    size = count_parameters(model), count_macs(model)
+    model, size = _load(params, name)
     model.to(device_of(params))
     found = []
     for val_set in sets:
@@ -107,8 +107,18 @@ def evaluate_model(params: Params, name: str) -> Evaluation:
     return replace(found[0], others=tuple(found[1:]))
 
 
+def _load(params: Params, name: str) -> tuple[PoseModel, tuple[int, int]]:
+    """The model, also a teacher that is an ONNX file, and its (parameters, MACs)."""
+    path = MODELS / f"{name}.safetensors"
+    if is_onnx(path):
+        onnx = OnnxModel(path, params.runtime.threads, str(device_of(params)))
+        return onnx.eval(), onnx.parameters_and_macs()
+    model = load_model(params, name)
+    return model, (count_parameters(model), count_macs(model))
+
+
 def judge(
-    params: Params, model: RTMPose, store: ValStore, name: str, val_set: str, size: tuple[int, int]
+    params: Params, model: PoseModel, store: ValStore, name: str, val_set: str, size: tuple[int, int]
 ) -> Evaluation:
     """Predict and judge one validation set; `size` is (parameters, MACs) of the model. Writes nothing."""
     poses = predict_poses(model, store, params, device_of(params))
@@ -136,7 +146,7 @@ def judge(
     )
 
 
-def _missing_own_poses(params: Params, model: RTMPose, store: ValStore, truth: GroundTruth, poses: Poses) -> Poses:
+def _missing_own_poses(params: Params, model: PoseModel, store: ValStore, truth: GroundTruth, poses: Poses) -> Poses:
     """Predictions for the labelled persons whose own box is not in the store: all of them where it holds detections."""
     labelled = (truth.keypoints[:, :, 2] > 0).any(axis=1) & ~truth.crowd & (truth.box[:, 2:] > 0).all(axis=1)
     rows = np.flatnonzero(labelled & ~np.isin(truth.annotation_id, poses.annotation_id))

@@ -19,7 +19,7 @@ from posedistill.errors import UserError
 from posedistill.evaluation.records import FIELDS
 from posedistill.evaluation.scoring import keep_best, person_scores
 from posedistill.keypoints import FLIP_INDICES, PARTS
-from posedistill.models.rtmpose import RTMPose
+from posedistill.models.onnx_model import PoseModel
 from posedistill.models.simcc import decode
 from posedistill.params import Params
 
@@ -91,7 +91,7 @@ class Poses:
 
 @torch.inference_mode()
 def predict_batches(
-    model: RTMPose,
+    model: PoseModel,
     batches: Iterable[ValBatch],
     *,
     device: torch.device | str = "cpu",
@@ -126,7 +126,7 @@ def _full(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def predict_poses(model: RTMPose, store: ValStore, params: Params, device: torch.device | str = "cpu") -> Poses:
+def predict_poses(model: PoseModel, store: ValStore, params: Params, device: torch.device | str = "cpu") -> Poses:
     """All boxes of a validation store, before NMS, with the settings of `params.evaluate`.
 
     UserError if the model was made for another input size than the settings'.
@@ -148,7 +148,7 @@ def predict_poses(model: RTMPose, store: ValStore, params: Params, device: torch
 
 
 def predict_store(
-    model: RTMPose, store: ValStore, params: Params, device: torch.device | str = "cpu"
+    model: PoseModel, store: ValStore, params: Params, device: torch.device | str = "cpu"
 ) -> list[dict[str, Any]]:
     """COCO results of a validation store: predicted, scored, after OKS-NMS."""
     return predict_poses(model, store, params, device).without_duplicates(params.evaluate.nms).results()

@@ -3,12 +3,15 @@
 import torch
 
 from posedistill.models.fold import fold_batch_norm
+from posedistill.models.onnx_model import OnnxModel
 from posedistill.training.devices import Device, Module
 
 
 def frozen(module: Module, device: Device) -> Module:
     """A copy of `module` to ask only: on the device, in its precision, in eval mode, BatchNorm folded into the
     convolutions. Half the memory traffic in bfloat16 than under autocast, which would convert the weights each time."""
+    if isinstance(module, OnnxModel):
+        return module
     copy = device.place(fold_batch_norm(module))
     return copy.to(device.precision) if device.precision != torch.float32 else copy
 

@@ -16,6 +16,7 @@ from posedistill.data.store import TrainStore, ValStore
 from posedistill.errors import UserError
 from posedistill.files import atomic_path, write_atomic
 from posedistill.models.checkpoint import save_checkpoint
+from posedistill.models.onnx_model import OnnxModel, wrap
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Augment, Params, Section, to_settings
 from posedistill.training import distributed
@@ -125,6 +126,18 @@ def take_model(model: RTMPose, stage: str, where: Where) -> Run:
     """Write a model that was not trained here as if it had been: no curves but their header."""
     run = _written([], stage, where)
     save_checkpoint(model, run.model_path)
+    _write_curves(run.curves_path, [])
+    return run
+
+
+def take_onnx(path: Path, P: Params, stage: str, where: Where) -> Run:
+    """Write an ONNX teacher, which teaches by its logits alone, as the stage's model."""
+    model = OnnxModel(path)
+    if model.input_size != P.input.size:
+        found, wanted = ("×".join(map(str, size)) for size in (model.input_size, P.input.size))
+        raise UserError(f"teacher.checkpoint: {path} takes {found} pixels, the settings {wanted} (input.height, width)")
+    run = _written([], stage, where)
+    wrap(path, run.model_path)
     _write_curves(run.curves_path, [])
     return run
 

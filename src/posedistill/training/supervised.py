@@ -7,11 +7,12 @@ from torch import Tensor
 
 from posedistill.losses import label_loss
 from posedistill.models.checkpoint import load_backbone, load_checkpoint
+from posedistill.models.onnx_model import is_onnx
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Params, Weights
 from posedistill.training.devices import Device
 from posedistill.training.objective import Objective, Pair, detached, full_pair, labels_of
-from posedistill.training.runs import Recipe, Run, Where, plain, run_recipe, take_model
+from posedistill.training.runs import Recipe, Run, Where, plain, run_recipe, take_model, take_onnx
 
 
 class Supervised(Objective):
@@ -55,6 +56,8 @@ def train_supervised(P: Params, role: str, where: Where | None = None) -> Run:
     model = P.teacher if role == "teacher" else P.student
     section = "teacher" if role == "teacher" else "student"
     if role == "teacher" and P.teacher.checkpoint is not None:
+        if is_onnx(P.teacher.checkpoint.path):
+            return take_onnx(P.teacher.checkpoint.verified("teacher.checkpoint"), P, role, where)
         teacher = build_rtmpose(model.size, P.input.size)
         load_checkpoint(teacher, P.teacher.checkpoint.verified("teacher.checkpoint"), complete=True)
         return take_model(teacher, role, where)
