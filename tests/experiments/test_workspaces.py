@@ -11,7 +11,7 @@ from posedistill.errors import UserError
 from posedistill.evaluation.files import write_person_oks
 from posedistill.evaluation.mean_oks import PersonOks
 from posedistill.experiments import __main__ as command
-from posedistill.experiments import ablation, results, seeds
+from posedistill.experiments import ablation, results, schedule, seeds
 from posedistill.experiments.schedule import run_all
 from posedistill.experiments.workspaces import Experiment, Workspace, changed, prepare_workspace
 
@@ -86,6 +86,26 @@ def test_those_that_need_each_other_are_an_error():
     pair = [Workspace("a", {}, (), {"m": "b"}), Workspace("b", {}, (), {"m": "a"})]
     with pytest.raises(ValueError, match="need each other: a, b"):
         run_all(pair, lambda _: None, 1, "test")
+
+
+def test_an_interruption_ends_what_runs(monkeypatch: pytest.MonkeyPatch):
+    ended = threading.Event()
+
+    def interrupted(*args: object, **options: object):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schedule, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all([Workspace("a", {}, ("baseline",))], lambda _: ended.wait(30) or None, 1, "test", ended.set)
+    assert ended.is_set()
+
+
+def test_a_failed_process_is_one_line_with_its_reason(tmp_path: Path):
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_text("{}\n")
+    with pytest.raises(UserError, match=r"dvc\.yaml has no stage baseline") as error:
+        schedule.Processes(tmp_path / "checkpoints").run(tmp_path, ["baseline"])
+    assert "\n" not in str(error.value)
 
 
 def test_seed_0_has_the_settings_of_the_pipeline():

@@ -4,6 +4,7 @@ Finished trainings are kept, so that an interrupted run goes on where it was.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -26,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="training seeds (seeds, ablation: 0 1 2)")
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each (2)")
     options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the trainings end, too
     try:
         run(options.experiment, options.seeds, options.processes)
     except UserError as error:
@@ -53,7 +55,9 @@ def run(experiment: str, chosen: Sequence[int] | None, processes: int) -> Path:
         plan = ablation.experiment(numbers)
     else:
         plan = ablation.sweep(numbers)
-    schedule.run_all(plan.workspaces, partial(_start, root, base, settings, checkpoints), processes, experiment)
+    trainings = schedule.Processes(checkpoints)
+    start = partial(_start, root, base, settings, trainings)
+    schedule.run_all(plan.workspaces, start, processes, experiment, trainings.stop)
     evaluate = settings["evaluate"]
     gathered = results.gather(plan, base, evaluate["bootstrap"], evaluate["seed"])
     out = root / METRICS / f"{experiment}.json"
@@ -63,9 +67,9 @@ def run(experiment: str, chosen: Sequence[int] | None, processes: int) -> Path:
     return out
 
 
-def _start(root: Path, base: Path, settings: dict, checkpoints: Path, workspace: Workspace) -> None:
+def _start(root: Path, base: Path, settings: dict, trainings: schedule.Processes, workspace: Workspace) -> None:
     folder = prepare_workspace(root, base, workspace, settings)
-    schedule.run_in_process(folder, workspace.stages, checkpoints)
+    trainings.run(folder, workspace.stages)
 
 
 def _checkpoints(root: Path) -> Path:

@@ -15,10 +15,17 @@ from posedistill.experiments.workspaces import Workspace
 LAST_LINES = 5
 
 
-def run_all(workspaces: Sequence[Workspace], start: Callable[[Workspace], None], processes: int, title: str) -> None:
+def run_all(
+    workspaces: Sequence[Workspace],
+    start: Callable[[Workspace], None],
+    processes: int,
+    title: str,
+    stop: Callable[[], None] = lambda: None,
+) -> None:
     """Call `start` for each workspace once those that it needs are finished, `processes` at a time.
 
-    The first failure stops what has not begun, waits for what runs, and is raised.
+    The first failure stops what has not begun, waits for what runs, and is raised. An interruption calls `stop`, which
+    ends what runs.
     """
     waiting = list(workspaces)
     finished: set[str] = set()
@@ -35,7 +42,11 @@ def run_all(workspaces: Sequence[Workspace], start: Callable[[Workspace], None],
                     tqdm.write(f"{title}: {workspace.name} ({', '.join(workspace.stages)})", file=sys.stderr)
             if not running:
                 raise ValueError(f"these need each other: {', '.join(item.name for item in waiting)}")
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            try:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+            except BaseException:
+                stop()
+                raise
             for future in done:
                 workspace = running.pop(future)
                 failure = failure or future.exception()
@@ -45,23 +56,37 @@ def run_all(workspaces: Sequence[Workspace], start: Callable[[Workspace], None],
         raise failure
 
 
-def run_in_process(folder: Path, stages: Sequence[str], checkpoints: Path) -> None:
-    """Train and evaluate `stages` in the workspace `folder`; what the process says goes to log.txt there.
+class Processes:
+    """Trainings in processes of their own, and their end with this one."""
 
-    The process ends with this one, since both get the signals of the terminal; started again, it continues from its
-    last checkpoint.
-    """
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        **os.environ,
-        "POSEDISTILL_ROOT": str(folder),
-        "POSEDISTILL_CHECKPOINTS": str(checkpoints),
-    }
-    command = [sys.executable, "-m", "posedistill.experiments.worker", *stages]
-    log = folder / "log.txt"
-    with log.open("w") as output:
-        ended = subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=output, check=False)
-    if ended.returncode:
-        lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()
-        last = " | ".join(lines[-LAST_LINES:]) if ended.returncode != 2 else (lines or ["?"])[-1]
-        raise UserError(f"{folder.name}: {last} (all of it: {log})")
+    def __init__(self, checkpoints: Path) -> None:
+        self.checkpoints = checkpoints
+        self._running: set[subprocess.Popen] = set()
+
+    def run(self, folder: Path, stages: Sequence[str]) -> None:
+        """Train and evaluate `stages` in the workspace `folder`; what the process says goes to log.txt there.
+
+        Started again, it continues from its last checkpoint. UserError with the reason if it fails.
+        """
+        environment = {
+            "OMP_NUM_THREADS": "1",
+            **os.environ,
+            "POSEDISTILL_ROOT": str(folder),
+            "POSEDISTILL_CHECKPOINTS": str(self.checkpoints),
+        }
+        command = [sys.executable, "-m", "posedistill.experiments.worker", *stages]
+        log = folder / "log.txt"
+        with log.open("w") as output:
+            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+            self._running.add(process)
+            code = process.wait()
+            self._running.discard(process)
+        if code:
+            lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines() or ["?"]
+            reason = lines[-1] if code == 2 else " | ".join(lines[-LAST_LINES:])
+            raise UserError(f"{folder.name}: {reason} (all of it: {log})")
+
+    def stop(self) -> None:
+        """End what runs; its checkpoints stay."""
+        for process in list(self._running):
+            process.terminate()
