@@ -7,26 +7,18 @@ from pathlib import Path
 from types import ModuleType
 
 from posedistill.errors import UserError
-from posedistill.files import write_atomic
 
 
 def make_report(root: Path, name: str) -> Path:
     """Run notebooks/<name>.ipynb and write reports/<name>.ipynb, cleaned as the pipeline's reports are."""
-    import nbformat
-    from papermill import PapermillExecutionError
-
     runner = _runner(root)
     report = Path("reports") / f"{name}.ipynb"
     job = runner.Job(name, Path("notebooks") / f"{name}.ipynb", report, {}, ())
     with tempfile.TemporaryDirectory(prefix="kernel-") as runtime:
         runner.prepare_environment(runtime)
         running = runner.checkpoint_folder() / "running" / report.name
-        try:
-            notebook = runner.execute(job, {}, running)
-        except PapermillExecutionError as error:
-            raise UserError(runner.failure_line(job, error, running)) from error
-    write_atomic(root / report, nbformat.writes(runner.clean(notebook)) + "\n")
-    running.unlink(missing_ok=True)
+        if not runner.execute(job, {}, running, running):
+            raise UserError(f"the report {report} was not made; what there is of it: {running}")
     return report
 
 
