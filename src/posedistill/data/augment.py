@@ -130,17 +130,22 @@ def _from_crop(matrix: NDArray, flip: bool, factor: NDArray) -> NDArray[np.float
     return turned
 
 
+def seen(matrix: NDArray, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The part (x0, y0, x1, y1) of the crop that an input of `size` shows under `matrix` (crop → input)."""
+    height, width = size
+    a, b, c, d = matrix[:, :2].ravel()
+    inverse = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
+    corners = (np.array([[-1, -1], [width, -1], [-1, height], [width, height]]) - matrix[:, 2]) @ inverse.T
+    (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    return x0 - MARGIN, y0 - MARGIN, x1 + MARGIN, y1 + MARGIN
+
+
 def look(record: TrainRecord, matrix: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The input picture [H, W, 3]: decodes the part of the crop that `matrix` (crop → input) shows, and warps it."""
     height, width = size
-    a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
-    determinant = a * d - b * c
-    inverse = np.array([[d, -b], [-c, a]]) / determinant
-    corners = (np.array([[-1, -1], [width, -1], [-1, height], [width, height]]) - matrix[:, 2]) @ inverse.T
-    low, high = corners.min(axis=0) - MARGIN, corners.max(axis=0) + MARGIN
-    if high[0] < 0 or high[1] < 0 or low[0] >= record.width or low[1] >= record.height:
+    box = seen(matrix, size)
+    if box[2] < 0 or box[3] < 0 or box[0] >= record.width or box[1] >= record.height:
         return np.zeros((height, width, 3), np.uint8)  # looks past the picture
-    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     pixels, x, y = jpeg.decode(record.jpeg, record.segments, record.width, record.height, box)
     moved = matrix.copy()
     moved[:, 2] += matrix[:, :2] @ np.array([x, y], np.float64)
