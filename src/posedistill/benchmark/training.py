@@ -149,6 +149,8 @@ def measure_steps(
                 "published": published,
                 "bar": BAR * published,
                 "share of published": middle / published,
+                "threads": 1,
+                "torch": torch.__version__,
             }
         )
     return rows
