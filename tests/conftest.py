@@ -4,7 +4,7 @@ import pytest
 
 
 def _random_model(size="n", input_size=(64, 96), seed=0):
-    """An untrained model whose answers depend on the image as a trained one's do, so that differences mean something."""
+    """An untrained model whose answers depend on the image as a trained one's do, so differences mean something."""
     import torch
 
     from posedistill.models.rtmpose import build_rtmpose

@@ -1,4 +1,4 @@
-"""Source notebooks: no outputs, no logic of their own, short cells with stable ids, formulas that the HTML export knows."""
+"""Source notebooks: no outputs, no logic of their own, short cells with stable ids, formulas that the HTML knows."""
 
 import ast
 import re

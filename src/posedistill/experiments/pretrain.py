@@ -1,8 +1,8 @@
 """The starting weights of the embedded default: backbones trained on the body of other rendered people.
 
 The published training starts from a CSPNeXt that learnt body keypoints on AIC + COCO. Ours learns the 17 body keypoints
-of rendered people that are in neither the training nor the validation images (their own seeds, in recipes/pretrain.yaml).
-The head of this training is thrown away.
+of rendered people who are in neither the training nor the validation images (their seeds: recipes/pretrain.yaml). The
+head of this training is thrown away.
 """
 
 import os
@@ -39,7 +39,7 @@ class BodyOnly(Supervised):
 
 
 def enter_workspace(root: Path, base: Path) -> Params:
-    """Go to the pretraining's own folder below `base`, where its prepared data and curves lie, and give its settings."""
+    """Go to the pretraining's own folder below `base`, for its prepared data and curves, and give its settings."""
     settings = to_settings(load_params(root / RECIPE))
     here = prepare_workspace(root, base, Workspace("pretrain", {}, ()), settings, linked=("assets",))
     os.environ["POSEDISTILL_ROOT"] = str(here)
