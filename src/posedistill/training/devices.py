@@ -108,7 +108,8 @@ def set_up(device: Device) -> None:
         torch.backends.cudnn.benchmark = True
     else:
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # only hides reads of memory never written
+        # Filling new memory costs time and only makes reads of what was never written show.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         keep_memory()
 
 
