@@ -40,7 +40,7 @@ def formula_image(formula: str, block: bool = False) -> str:
     from matplotlib.font_manager import FontProperties
     from matplotlib.mathtext import math_to_image
 
-    text = f"${' '.join(formula.split())}$"
+    text = f"${_known(' '.join(formula.split()))}$"
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "formula", "mathtext.fontset": "cm"}):
         try:
@@ -54,6 +54,11 @@ def formula_image(formula: str, block: bool = False) -> str:
     place = 'class="formula-block"' if block else f'style="vertical-align: {-depth:.1f}pt"'
     alt = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return f'<img {place} alt="{alt}" src="data:image/svg+xml;base64,{data}"/>'
+
+
+def _known(formula: str) -> str:
+    """Fractions as mathtext knows them: one size, arguments in braces."""
+    return re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", re.sub(r"\\[td]frac", r"\\frac", formula))
 
 
 def without_formulas(markdown: str) -> str:

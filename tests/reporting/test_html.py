@@ -1,0 +1,43 @@
+"""Formulas as images, and pages that hold all they need."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from posedistill.errors import UserError
+from posedistill.reporting import html
+
+
+def test_formulas_become_images_and_code_stays():
+    text = html.without_formulas("a $x^2$ `$no$`\n```\n$z$\n```\n$$\\tfrac12 \\sum_n x_n$$ and \\$5")
+    assert text.count("<img") == 2
+    assert "`$no$`" in text and "$z$" in text
+    assert 'class="formula-block"' in text
+    assert 'alt="$x^2$"' in text
+
+
+def test_the_same_formula_is_the_same_image():
+    assert html.formula_image("x_1") == html.formula_image("x_1")
+
+
+def test_an_unknown_formula_is_named():
+    with pytest.raises(UserError, match="nosuchcommand"):
+        html.formula_image(r"\nosuchcommand{x}")
+
+
+def test_pages_load_nothing(tmp_path: Path):
+    cells = [nbformat.v4.new_markdown_cell("# Title\n\n$x$"), nbformat.v4.new_code_cell("1 + 1")]
+    (tmp_path / "reports").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "reports" / "01_a.ipynb")
+    (page,) = html.export_reports(tmp_path / "reports", tmp_path / "out")
+    text = page.read_text()
+    assert "<script" not in text
+    assert "cdnjs" not in text and "unpkg" not in text
+    assert "<details>" in text
+    assert "01_a.html" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_no_reports_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert html.main([str(tmp_path), str(tmp_path / "out")]) == 2
+    assert "no reports" in capsys.readouterr().err
