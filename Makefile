@@ -63,6 +63,9 @@ types: setup  ## static types
 	mypy
 
 lab: setup  ## JupyterLab on the reports
+	@# It would ask whether it may fetch news.
+	@mkdir -p $(VENV)/etc/jupyter/labconfig
+	@echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' > $(VENV)/etc/jupyter/labconfig/page_config.json
 	jupyter lab reports
 
 html: setup  ## the reports as web pages that need no network, in html/
