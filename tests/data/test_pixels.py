@@ -103,3 +103,29 @@ def test_unusable_files(tmp_path, content, reason):
         path.write_bytes(content)
     with pytest.raises(BrokenImage, match=reason):
         pixels.decode(pixels.read_file(path))
+
+
+@pytest.mark.parametrize(
+    ("mode", "format", "expected"),
+    [
+        ("RGB", "JPEG", []),
+        ("RGB", "PNG", []),
+        ("L", "JPEG", [pixels.GREY]),
+        ("CMYK", "JPEG", [pixels.CMYK]),
+        ("P", "PNG", [pixels.PALETTE]),
+        ("RGBA", "PNG", [pixels.TRANSPARENT]),
+        ("I;16", "PNG", [pixels.DEEP, pixels.GREY]),
+    ],
+)
+def test_oddities(image, mode, format, expected):
+    source = Image.fromarray(np.zeros((40, 60), np.uint16)) if mode == "I;16" else Image.fromarray(image).convert(mode)
+    assert pixels.oddities(encoded(source, format)) == expected
+
+
+def test_oddities_of_turned_and_16_bit_colour_pictures(image):
+    content = encoded(image, "JPEG", exif=exif(6))
+    assert pixels.oddities(content, 40, 60) == [pixels.TURNED]
+    assert pixels.oddities(content, 60, 40) == [pixels.NOT_TURNED]
+    deep = cv2.imencode(".png", image.astype(np.uint16) * 257)[1].tobytes()
+    assert pixels.oddities(deep) == [pixels.DEEP]
+    assert pixels.oddities(b"no picture") == []

@@ -9,7 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from posedistill.data import parts, pixels
 from posedistill.data import prepare as preparation
 from posedistill.data.prepare import prepare
 from posedistill.data.store import TrainStore, ValStore
@@ -51,7 +53,7 @@ def test_writes_stores_and_report(tmp_path, data, settings):
 
 
 def test_same_settings_same_bytes_with_any_number_of_processes(tmp_path, data, settings, monkeypatch):
-    monkeypatch.setattr(preparation, "IMAGES_A_PART", 2)
+    monkeypatch.setattr(parts, "IMAGES_A_PART", 2)
     prepare(settings(), tmp_path / "one", workers=1, progress=False)
     prepare(settings(), tmp_path / "two", workers=2, progress=False)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -95,6 +97,45 @@ def test_broken_pictures_are_listed_and_counted(tmp_path, data, settings):
     assert [b["picture"] for b in report.broken[:3]] == ["000001.jpg", "000002.jpg", "000003.jpg"]
     truth = json.loads((tmp_path / "out" / "val-small" / "gt.json").read_bytes())
     assert {i["id"] for i in truth["images"]} == {10, 14, 15} == {a["image_id"] for a in truth["annotations"]}
+
+
+def test_odd_pictures_are_converted_and_counted(tmp_path, data, settings):
+    images = tmp_path / "data" / "images"
+    for name, mode in (("000000", "L"), ("000001", "CMYK")):
+        with Image.open(images / f"{name}.jpg") as image:
+            converted = image.convert(mode)
+        converted.save(images / f"{name}.jpg", quality=95)
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    with Image.open(images / "000002.jpg") as image:
+        image.load()
+    image.save(images / "000002.jpg", quality=95, exif=tags)
+    with Image.open(images / "000003.jpg") as image:
+        turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.save(images / "000003.jpg", quality=95, exif=tags)
+    report = prepare(settings(), tmp_path / "out", workers=1, progress=False)
+    expected = {"picture: " + what: 1 for what in (pixels.GREY, pixels.CMYK, pixels.NOT_TURNED, pixels.TURNED)}
+    assert report.funnels[0]["notes"] == report.funnels[1]["notes"] == expected
+    assert report.funnels[0]["examples"]["picture: " + pixels.GREY] == ["000000.jpg"]
+    store = TrainStore(tmp_path / "out" / "train")
+    assert len(store) == 12 and (store[0].pixels()[..., 0] == store[0].pixels()[..., 1]).mean() > 0.9
+
+
+def test_pictures_are_checked_by_name_and_size(tmp_path, data, settings):
+    first = prepare(settings(), tmp_path / "out", workers=1, progress=False).sets["train"]["sources"][0]
+    files = list((tmp_path / "data" / "images").iterdir())
+    assert first["files"] == 6 and first["bytes"] == sum(path.stat().st_size for path in files)
+    files[0].write_bytes(files[0].read_bytes() + b"\0")
+    second = prepare(settings(), tmp_path / "out", workers=1, progress=False).sets["train"]["sources"][0]
+    assert second["names and sizes"] != first["names and sizes"] and second["bytes"] == first["bytes"] + 1
+
+
+def test_the_seed_draws_the_sheet_of_crops(tmp_path, data, settings):
+    drawn = [
+        prepare(settings(seed=seed), tmp_path / "out", workers=1, progress=False).sets["train"]["random persons"]
+        for seed in (0, 1)
+    ]
+    assert drawn[0] != drawn[1] and sorted(drawn[0]) == list(range(12))
 
 
 @pytest.mark.parametrize("how", ["missing", "cut"])
@@ -168,17 +209,18 @@ def test_detector_boxes(tmp_path, data, settings):
 KILLED = """
 import sys, time
 from pathlib import Path
+import posedistill.data.parts as parts
 import posedistill.data.prepare as p
 from posedistill.params import from_settings
 import json
-p.IMAGES_A_PART = 2
-real = p._make_part
+parts.IMAGES_A_PART = 2
+real = p.make_part
 def slow(task):
     real_result = real(task)
     print("part", task.kind, task.index, flush=True)
     time.sleep(0.5)
     return real_result
-p._make_part = slow
+p.make_part = slow
 p.prepare(from_settings(json.loads(Path(sys.argv[1]).read_text())), Path(sys.argv[2]), workers=1, progress=False)
 """
 
@@ -197,14 +239,14 @@ def test_a_killed_run_continues_with_the_same_bytes(tmp_path, data, settings, mo
     assert not (tmp_path / "out" / "train").exists()
     (finished,) = (tmp_path / "checkpoints").glob("prepare-train-*")
     stamp = (finished / "part-00001.arrow").stat().st_mtime_ns
-    monkeypatch.setattr(preparation, "IMAGES_A_PART", 2)
+    monkeypatch.setattr(parts, "IMAGES_A_PART", 2)
     made = []
-    real = preparation._make_part
-    monkeypatch.setattr(preparation, "_make_part", lambda task: (made.append((task.kind, task.index)), real(task))[1])
+    real = preparation.make_part
+    monkeypatch.setattr(preparation, "make_part", lambda task: (made.append((task.kind, task.index)), real(task))[1])
     prepare(P, tmp_path / "out", workers=1, progress=False)
     assert ("train", 0) not in made and ("train", 2) in made
     assert (tmp_path / "out" / "train" / "part-00001.arrow").stat().st_mtime_ns == stamp
-    monkeypatch.setattr(preparation, "_make_part", real)
+    monkeypatch.setattr(preparation, "make_part", real)
     prepare(P, tmp_path / "whole", workers=1, progress=False)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 

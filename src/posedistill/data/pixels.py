@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from posedistill.data.person import ImageRef
 
@@ -42,6 +44,37 @@ def is_cut_off(content: bytes) -> bool:
     if content[:8] == b"\x89PNG\r\n\x1a\n":
         return b"IEND" not in content[-64:]
     return False
+
+
+GREY = "greyscale, repeated to RGB"
+CMYK = "CMYK, converted to RGB"
+DEEP = "16 bits, reduced to 8"
+PALETTE = "palette, converted to RGB"
+TRANSPARENT = "transparency, dropped"
+TURNED = "turned upright by its EXIF orientation"
+NOT_TURNED = "EXIF orientation not applied: annotated as stored"
+_MODES = {"L": GREY, "1": GREY, "LA": GREY, "I": DEEP, "CMYK": CMYK, "YCCK": CMYK, "P": PALETTE, "RGBA": TRANSPARENT}
+
+
+def oddities(content: bytes, width: int = 0, height: int = 0) -> list[str]:
+    """What `decode` changes about a picture, as the report counts it; reads the header alone."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            mode, size = image.mode, image.size
+            orientation = image.getexif().get(0x0112, 1)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return []
+    found = []
+    if mode.startswith("I;16") or (content[:4] == b"\x89PNG" and content[24] == 16):
+        found.append(DEEP)
+        if mode.startswith("I"):
+            found.append(GREY)
+    elif mode in _MODES:
+        found.append(_MODES[mode])
+    if orientation in range(2, 9):
+        upright = (size[1], size[0]) if orientation >= 5 else size
+        found.append(TURNED if not width or upright == (width, height) else NOT_TURNED)
+    return found
 
 
 def decode(content: bytes | memoryview, width: int = 0, height: int = 0) -> NDArray[np.uint8]:

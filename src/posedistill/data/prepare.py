@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ import numpy as np
 from tqdm import tqdm
 
 from posedistill import project
-from posedistill.data import crops, frames, jpeg, sources, store, work
-from posedistill.data.person import Funnel, ImageRef, Person
-from posedistill.data.pixels import MISSING, BrokenImage
+from posedistill.data import crops, jpeg, sources, store, work
+from posedistill.data.parts import Picture, Task, by_picture, chunks, make_part, notes_path
+from posedistill.data.person import Funnel
+from posedistill.data.pixels import MISSING
 from posedistill.data.report import overlap_with_ground_truth, part_statistics
 from posedistill.errors import UserError
 from posedistill.files import dumps_json, sha256_file, write_atomic
 from posedistill.params import Params, Source
 
-IMAGES_A_PART = 256  # what a kill can cost, and the size of one Arrow file
+SHEET = 24  # persons drawn by data.seed, for the report's sheet of crops
 SHOWN = 10  # broken pictures that an error message lists
 
 
@@ -39,19 +41,6 @@ class PrepareReport:
 
     def as_dict(self) -> dict[str, Any]:
         return {"sets": self.sets, "funnels": self.funnels, "broken": self.broken}
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One part: pictures with their persons. kind: train | val."""
-
-    kind: str
-    folder: Path
-    index: int
-    pictures: list[tuple[ImageRef, int, list[tuple[int, Person]]]]  # picture, image_id, (source, person)
-    size: tuple[int, int]
-    use_valid_flags: bool
-    parts: str
 
 
 def prepare(P: Params, out: Path | None = None, *, workers: int | None = None, progress: bool = True) -> PrepareReport:
@@ -96,8 +85,10 @@ class _Run:
         loaded = [self._load(source, "train") for source in self.P.data.train]
         persons = [(i, person) for i, one in enumerate(loaded) for person in one.persons]
         names = [source.name for source in self.P.data.train]
-        folder = self._work_folder("train", loaded, self.P.data.train)
-        parts = self._write_parts("train", folder, persons, names)
+        pictures = by_picture(persons)
+        digests = self._look_at_files(pictures, names)
+        folder = self._work_folder("train", loaded, self.P.data.train, digests)
+        parts = self._write_parts("train", folder, pictures)
         dropped = self._count_broken(parts, loaded, names)
         rows = [part["rows"] for part in parts]
         if not sum(rows):
@@ -115,7 +106,7 @@ class _Run:
             jpeg_quality=jpeg.QUALITY,
         )
         _publish_folder(target, self.out / "train")
-        self._finish("train", loaded, dropped, store.TrainStore(self.out / "train"))
+        self._finish("train", loaded, digests, dropped, store.TrainStore(self.out / "train"))
 
     def validation(self, source: Source) -> None:
         """One validation set."""
@@ -123,8 +114,10 @@ class _Run:
         loaded = self._load(source, "val")
         assert loaded.ground_truth is not None
         persons = [(0, person) for person in loaded.persons]
-        folder = self._work_folder(name, [loaded], [source])
-        parts = self._write_parts("val", folder, persons, [source.name])
+        pictures = by_picture(persons)
+        digests = self._look_at_files(pictures, [source.name])
+        folder = self._work_folder(name, [loaded], [source], digests)
+        parts = self._write_parts("val", folder, pictures)
         dropped = self._count_broken(parts, [loaded], [source.name])
         target = _fresh(self.out / name)
         image_index: dict[int, int] = {}
@@ -140,7 +133,7 @@ class _Run:
         write_atomic(target / "gt.json", dumps_json(truth, pretty=False))
         store.write_meta(target, kind="val", rows=[len(part["images"]) for part in parts], boxes=self.P.data.boxes)
         _publish_folder(target, self.out / name)
-        self._finish(name, [loaded], dropped, store.ValStore(self.out / name))
+        self._finish(name, [loaded], digests, dropped, store.ValStore(self.out / name))
         if self.P.data.boxes == "detections" and kept and kept[0].annotation_id < 0:
             self.report.sets[name]["overlap"] = overlap_with_ground_truth(kept, truth)
 
@@ -158,7 +151,9 @@ class _Run:
             )
         return sources.load(source, self.data_root, split=split, boxes=self.P.data.boxes, rendered=rendered)
 
-    def _work_folder(self, name: str, loaded: Sequence[sources.Loaded], given: Sequence[Source]) -> Path:
+    def _work_folder(
+        self, name: str, loaded: Sequence[sources.Loaded], given: Sequence[Source], digests: list[dict[str, Any]]
+    ) -> Path:
         key = {
             "store": store.VERSION,
             "code": _code(),
@@ -166,6 +161,7 @@ class _Run:
             "root": str(self.data_root),
             "sources": [dict(source.present()) for source in given],
             "files": [sha256_file(path) for one in loaded for path in one.files],
+            "pictures": digests,
             "input": list(self.P.input.size),
             "boxes": self.P.data.boxes,
             "flags": self.P.data.use_valid_flags,
@@ -175,37 +171,51 @@ class _Run:
         self.folders.append(folder)
         return folder
 
-    def _write_parts(
-        self, kind: str, folder: Path, persons: list[tuple[int, Person]], names: list[str]
-    ) -> list[dict[str, Any]]:
+    def _write_parts(self, kind: str, folder: Path, pictures: list[Picture]) -> list[dict[str, Any]]:
         """Make every part that is not finished yet; the notes of all of them, in order."""
-        pictures = _by_picture(persons)
-        self._fail_early(pictures, names)
         tasks = [
-            _Task(kind, folder, index, chunk, self.P.input.size, self.P.data.use_valid_flags, self.P.data.parts)
-            for index, chunk in enumerate(_chunks(pictures))
+            Task(kind, folder, index, chunk, self.P.input.size, self.P.data.use_valid_flags, self.P.data.parts)
+            for index, chunk in enumerate(chunks(pictures))
         ]
-        todo = [task for task in tasks if not _notes(folder, task.index).is_file()]
+        todo = [task for task in tasks if not notes_path(folder, task.index).is_file()]
         people = sum(len(p) for task in tasks for _, _, p in task.pictures)
         left = sum(len(p) for task in todo for _, _, p in task.pictures)
         with tqdm(
             total=people, initial=people - left, unit="person", desc=f"preparing {kind}", disable=not self.progress
         ) as bar:
-            for done in work.in_parts(_make_part, iter(todo), min(self.workers, len(todo))):
+            for done in work.in_parts(make_part, iter(todo), min(self.workers, len(todo))):
                 bar.update(done)
-        return [json.loads(_notes(folder, task.index).read_text()) for task in tasks]
+        return [json.loads(notes_path(folder, task.index).read_text()) for task in tasks]
 
-    def _fail_early(self, pictures: list[tuple[ImageRef, int, list[tuple[int, Person]]]], names: list[str]) -> None:
-        """A wrong folder is known after a second, not after an hour."""
-        missing: dict[int, list[str]] = {}
-        total: dict[int, int] = {}
+    def _look_at_files(self, pictures: list[Picture], names: list[str]) -> list[dict[str, Any]]:
+        """Count, bytes and a hash over names and sizes of each source's picture files.
+
+        The pictures are raw data that nobody changes: their contents are not hashed. A wrong folder fails here, after
+        a second, not after an hour.
+        """
+        files: list[dict[str, tuple[str, int]]] = [{} for _ in names]
+        missing: list[list[str]] = [[] for _ in names]
+        total = [0 for _ in names]
         for ref, _, persons in pictures:
             index = persons[0][0]
-            total[index] = total.get(index, 0) + 1
-            if ref.frame is None and not Path(ref.path).exists():
-                missing.setdefault(index, []).append(ref.path)
-        for index, paths in missing.items():
-            self._check_share(names[index], [f"{path} ({MISSING})" for path in paths], total[index])
+            total[index] += 1
+            if ref.path in files[index]:
+                continue
+            try:
+                size = Path(ref.path).stat().st_size
+            except OSError:
+                size = -1
+                if ref.frame is None:
+                    missing[index].append(ref.path)
+            files[index][ref.path] = (ref.name if ref.frame is None else Path(ref.path).name, size)
+        digests = []
+        for name, found, absent, count in zip(names, files, missing, total):
+            self._check_share(name, [f"{path} ({MISSING})" for path in absent], count)
+            listed = json.dumps(sorted(found.values()))
+            size = sum(size for _, size in found.values() if size > 0)
+            digest = hashlib.sha256(listed.encode()).hexdigest()
+            digests.append({"source": name, "files": len(found), "bytes": size, "names and sizes": digest})
+        return digests
 
     def _check_share(self, name: str, broken: list[str], total: int) -> None:
         if broken and len(broken) > self.P.data.max_broken * total:
@@ -223,11 +233,13 @@ class _Run:
         for index, one in enumerate(loaded):
             cases = [entry for part in parts for entry in part["broken"] if entry[0] == index]
             self._check_share(names[index], [f"{name} ({reason})" for _, name, reason, *_ in cases], total[index])
-            for _, name, reason, _, persons, per_funnel in cases:
-                funnel = _funnel_of(one.funnels, per_funnel)
+            for _, name, reason, _, persons in cases:
+                funnel = _funnel_of(one.funnels, name)
                 funnel.drop(reason, name, persons)
                 funnel.kept -= persons
                 self.report.broken.append({"source": funnel.source, "picture": name, "reason": reason})
+            for _, name, what in (entry for part in parts for entry in part["odd"] if entry[0] == index):
+                _funnel_of(one.funnels, name).note(f"picture: {what}", name)
         for one in loaded:
             for funnel in one.funnels:
                 funnel.check()
@@ -240,6 +252,7 @@ class _Run:
         self,
         name: str,
         loaded: Sequence[sources.Loaded],
+        digests: list[dict[str, Any]],
         dropped: dict[str, int],
         done: store.TrainStore | store.ValStore,
     ) -> None:
@@ -248,115 +261,34 @@ class _Run:
         entry: dict[str, Any] = {
             "bytes": size,
             "broken pictures": sum(dropped.values()),
-            "sources": [dict(one.details) for one in loaded],
+            "sources": [{**digest, **one.details} for digest, one in zip(digests, loaded)],
         }
         if isinstance(done, store.TrainStore):
             entry.update(persons=len(done), images=len(np.unique(done.column("image_id"))))
             entry["bytes a person"] = round(size / len(done))
             factors = done.column("factor")
             entry["reduced share"] = round(float((factors[:, 0] < 1).mean()), 4)
+            draw = np.random.default_rng(self.P.data.seed).permutation(len(done))
+            entry["random persons"] = draw[:SHEET].tolist()
             entry["parts"] = part_statistics(done.column("keypoints")[:, :, 2])
         else:
             entry.update(persons=len(done.persons), images=len(done.images))
         self.report.sets[name] = entry
 
 
-def _funnel_of(funnels: list[Funnel], scene: str) -> Funnel:
-    """The funnel that counted the persons: of the scene, where a source has one a scene; the last otherwise."""
-    for funnel in funnels:
-        if scene and funnel.what != "pictures" and funnel.source.endswith(f"/{scene}"):
-            return funnel
-    return next(funnel for funnel in reversed(funnels) if funnel.what != "pictures")
+def _funnel_of(funnels: list[Funnel], picture: str) -> Funnel:
+    """The funnel that counted a picture's persons: of its scene, where a source has one a scene; the last otherwise."""
+    scene = picture.split("/")[0]
+    counting = [funnel for funnel in funnels if funnel.what != "pictures"]
+    return next((funnel for funnel in counting if funnel.source.endswith(f"/{scene}")), counting[-1])
 
 
 def _code() -> str:
     """Hash of the modules that make the parts: parts of another version are not mixed in."""
-    import hashlib
-
     digest = hashlib.sha256()
-    for name in ("crops", "frames", "geometry", "jpeg", "person", "pixels", "prepare", "store"):
+    for name in ("crops", "frames", "geometry", "jpeg", "parts", "person", "pixels", "store"):
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()
-
-
-def _by_picture(persons: list[tuple[int, Person]]) -> list[tuple[ImageRef, int, list[tuple[int, Person]]]]:
-    grouped: dict[tuple[int, ImageRef, int], list[tuple[int, Person]]] = {}
-    for index, person in persons:
-        grouped.setdefault((index, person.image, person.image_id), []).append((index, person))
-    # frames of a video one after the other, whatever the order of the annotations
-    ordered = sorted(grouped.items(), key=lambda item: _place(item[0]))
-    return [(ref, image_id, people) for (_, ref, image_id), people in ordered]
-
-
-def _place(key: tuple[int, ImageRef, int]) -> tuple[int, str, int]:
-    index, ref, _ = key
-    return (index, "", 0) if ref.frame is None else (index, ref.path, ref.frame)
-
-
-def _chunks(pictures: list[tuple[ImageRef, int, Any]]) -> Iterator[list[tuple[ImageRef, int, Any]]]:
-    """Parts of at most IMAGES_A_PART pictures; a video is not divided unless it alone is larger."""
-    chunk: list[tuple[ImageRef, int, Any]] = []
-    for picture in pictures:
-        if len(chunk) >= IMAGES_A_PART or (
-            chunk
-            and len(chunk) >= IMAGES_A_PART // 2
-            and picture[0].frame is not None
-            and picture[0].path != chunk[-1][0].path
-        ):
-            yield chunk
-            chunk = []
-        chunk.append(picture)
-    if chunk:
-        yield chunk
-
-
-def _notes(folder: Path, index: int) -> Path:
-    return folder / f"part-{index:05d}.json"
-
-
-def _make_part(task: _Task) -> int:
-    """Write one part and its notes (last: they make it finished); the number of persons it saw."""
-    broken, records, images = [], [], []
-    loaded = frames.load_all([ref for ref, _, _ in task.pictures], keep_bytes=task.kind == "val")
-    for (ref, image_id, persons), pixels in zip(task.pictures, loaded, strict=True):
-        if isinstance(pixels, BrokenImage):
-            scene = ref.name.split("/")[0] if "/" in ref.name else ""
-            broken.append((persons[0][0], ref.name, str(pixels), image_id, len(persons), scene))
-            continue
-        content, image = pixels
-        if task.kind == "val":
-            height, width = image.shape[:2]
-            images.append(store.StoredImage(content, image_id, ref.width or width, ref.height or height, ref.name))
-        else:
-            records += [_record(source, person, image, task) for source, person in persons]
-    batch = store.train_batch(records) if task.kind == "train" else store.image_batch(images)
-    store.write_batch(task.folder / store.part_name(task.index), batch)
-    notes = {"index": task.index, "rows": len(records), "images": [i.image_id for i in images], "broken": broken}
-    write_atomic(_notes(task.folder, task.index), json.dumps(notes))
-    return sum(len(persons) for _, _, persons in task.pictures)
-
-
-def _record(source: int, person: Person, image: np.ndarray, task: _Task) -> store.TrainRecord:
-    labels = person.labels(use_valid_flags=task.use_valid_flags, parts=task.parts)
-    crop = crops.plan(person, labels, image.shape[:2], task.size)  # type: ignore[arg-type]
-    encoded = jpeg.encode(crops.cut(image, crop))
-    labels[:, :2] = crops.to_crop(labels[:, :2].astype(np.float64), crop)
-    labels[labels[:, 2] == 0] = 0
-    factor = np.array(crop.factor)
-    corner = crops.to_crop(person.box[:2].astype(np.float64), crop)
-    return store.TrainRecord(
-        jpeg=encoded.jpeg,
-        segments=encoded.lengths,
-        width=encoded.width,
-        height=encoded.height,
-        keypoints=labels,
-        box=np.concatenate([corner, person.box[2:] * factor]).astype(np.float32),
-        origin=np.array([crop.x0, crop.y0], np.int32),
-        factor=factor,
-        image_id=person.image_id,
-        annotation_id=person.annotation_id,
-        source=source,
-    )
 
 
 def _without(truth: dict[str, Any], broken: set[int]) -> dict[str, Any]:
