@@ -6,6 +6,8 @@ the pixels of one image after the other: several times faster, and the same arit
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,13 +31,19 @@ def to_model_input(images: Tensor, recipe: Tensor | None) -> Tensor:
 
 def normalise(images: Tensor) -> Tensor:
     """Subtract the mean and divide by the standard deviation: [B, 3, H, W] in 0-255."""
-    mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-    return (images - mean) / std
+    return (images - _channels(MEAN, images.device)) / _channels(STD, images.device)
+
+
+@lru_cache(maxsize=64)
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A constant [1, 3, 1, 1]; made once, since each copy to a GPU would wait for all that is queued there."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def _normalise_cpu(images: Tensor) -> Tensor:
     """`normalise` of uint8 [B, H, W, 3], one image after the other so that each stays in the cache: 3 times as fast."""
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    mean, std = (_channels(values, images.device)[0] for values in (MEAN, STD))
     out = torch.empty(len(images), 3, *images.shape[1:3])
     for image, target in zip(images, out):
         target.copy_(image.permute(2, 0, 1)).sub_(mean).div_(std)
@@ -65,7 +73,7 @@ def jitter_hsv(x: Tensor, gains: Tensor) -> Tensor:
     saturation = torch.where(v > 0, 255 * c / v.clamp(min=1e-6), torch.zeros_like(v))
     saturation = (saturation + gains[:, 1].view(-1, 1, 1)).clamp(0, 255) / 255
     value = (v + gains[:, 2].view(-1, 1, 1)).clamp(0, 255)
-    offsets = torch.tensor((5.0, 3.0, 1.0), device=x.device).view(1, 3, 1, 1)
+    offsets = _channels((5.0, 3.0, 1.0), x.device)
     k = (offsets + hue[:, None]).remainder(6)
     share = torch.minimum(k, 4 - k).clamp(0, 1)
     changed = value[:, None] * (1 - saturation[:, None] * share)
