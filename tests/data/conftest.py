@@ -104,6 +104,7 @@ def settings(tmp_path, monkeypatch):
         source = {"source": "coco_wholebody", "name": "small", "annotations": "annotations.json", "images": "images"}
         content["data"].update(root=str(tmp_path / "data"), train=train or [source], val=val or [source], **data)
         content["input"] = {"height": size[0], "width": size[1]}
+        content["teacher"]["backbone"] = content["student"]["backbone"] = None
         return from_settings(content)
 
     return make
