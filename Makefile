@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro seeds ablation sweep verify test test-all lint types lab html recipe pretrain gpu deps data clean
+.PHONY: help setup repro seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu deps data clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ ablation: setup  ## the ablations of the paper, three seeds each, and their repo
 
 sweep: setup  ## stage 1 over a grid of alpha and beta
 	python scripts/sweep.py
+
+unlabelled: setup  ## students that never see a label, taught by the trained teacher, against the one taught by labels
+	python -m posedistill.experiments.unlabelled
 
 verify: setup  ## do the regenerated metrics equal the committed ones, within the stated tolerance?
 	python scripts/verify.py

@@ -29,9 +29,14 @@ def evaluate(model: str) -> None:
 
 
 def main(stages: list[str]) -> int:
-    """Each stage, followed by its evaluation."""
+    """Each stage, a training followed by its evaluation."""
+    from posedistill.data.prepare import prepare
+
     try:
         for stage in stages:
+            if stage == "prepare":
+                prepare(stage_params("prepare"))
+                continue
             train(stage)
             evaluate(stage)
     except UserError as error:

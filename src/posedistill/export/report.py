@@ -13,7 +13,6 @@ from posedistill.data import pixels
 from posedistill.errors import UserError
 from posedistill.export.parity import AP_DIFFERENCE, MAX_DIFFERENCE, SAME_ARGMAX
 from posedistill.export.stage import Exported
-from posedistill.inference.pose import PoseEstimator
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
 from posedistill.reporting.style import BLUE, ORANGE, PART_NAMES
 from posedistill.reporting.tables import Table
@@ -70,12 +69,14 @@ def ap_table(exported: Exported) -> Table:
 def example_sheet(exported: Exported, count: int = 8, columns: int = 4) -> Image.Image:
     """The first persons of the validation set: PyTorch on the left, onnxruntime on the right."""
     store = exported.store
-    estimators = [PoseEstimator(exported.model), PoseEstimator(exported.onnx_model)]
     tiles, titles = [], []
-    for row in range(min(count, len(store.persons))):
-        box = store.persons.box[row]
+    for row in range(min(count, exported.persons)):
         image = pixels.decode(store.images[int(store.persons.image[row])])
-        ours, theirs = (one(one.crop(image, box[None]))[0] for one in estimators)
+        ours, theirs = (
+            np.concatenate((poses.keypoints[row], poses.keypoint_scores[row][:, None]), axis=1)
+            for poses in exported.poses
+        )
+        box = store.persons.box[row]
         tiles.append(prediction_beside_truth(Image.fromarray(image), box.tolist(), ours, theirs, (108, 144)))
         titles.append(f"image {store.persons.image_id[row]}")
     return contact_sheet(tiles, columns, titles)

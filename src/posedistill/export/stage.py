@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from posedistill.data.device_augment import to_model_input
 from posedistill.data.loader import val_batches
 from posedistill.data.store import ValStore
 from posedistill.evaluation.evaluate import PREPARED, load_model, val_sets
-from posedistill.evaluation.predict import predict_batches
+from posedistill.evaluation.predict import Poses, predict_batches
 from posedistill.evaluation.records import load_json
 from posedistill.evaluation.wholebody import evaluate_wholebody
 from posedistill.export.onnx_file import export_onnx
 from posedistill.export.parity import AP_DIFFERENCE, Parity, compare
 from posedistill.models.macs import count_macs, count_parameters
-from posedistill.models.onnx_model import OnnxModel
+from posedistill.models.onnx_model import OnnxModel, PoseModel
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Params
 
@@ -33,18 +33,24 @@ MOST_PERSONS = 4096
 
 @dataclass(frozen=True)
 class Exported:
-    """The file, and how it compares. `ap`: part → (PyTorch, onnxruntime), in [0, 1], −1 where no person counts."""
+    """The file, and how it compares; pairs are (PyTorch, onnxruntime).
+
+    `ap`: part → AP in [0, 1], −1 where no person counts. `poses`: the predicted persons, a row a box.
+    """
 
     path: Path
     file_bytes: int
     model: RTMPose
-    onnx_model: OnnxModel
     store: ValStore
     parity: Parity
     ap: dict[str, tuple[float, float]]
-    persons: int
+    poses: tuple[Poses, Poses]
     parameters: int
     macs: int
+
+    @property
+    def persons(self) -> int:
+        return len(self.poses[0].score)
 
     @property
     def ap_difference(self) -> float:
@@ -63,17 +69,15 @@ def export_student(params: Params) -> Exported:
     size = export_onnx(model, PATH, params.export.opset)
     onnx_model = OnnxModel(PATH, threads=params.runtime.threads)
     parity = compare(model, onnx_model, first_crops(params, store, params.export.crops), params.evaluate.batch)
-    judged = [average_precision(params, one, store) for one in (model, onnx_model)]
-    (ours, persons), (theirs, _) = judged
+    (ours, our_poses), (theirs, their_poses) = (average_precision(params, one, store) for one in (model, onnx_model))
     exported = Exported(
         path=PATH,
         file_bytes=size,
         model=model,
-        onnx_model=onnx_model,
         store=store,
         parity=parity,
         ap={part: (ours[part], theirs[part]) for part in ours},
-        persons=persons,
+        poses=(our_poses, their_poses),
         parameters=count_parameters(model),
         macs=count_macs(model),
     )
@@ -93,11 +97,11 @@ def first_crops(params: Params, store: ValStore, count: int) -> Tensor:
     return torch.cat([to_model_input(one.images, None) for one in batches])[:count]
 
 
-def average_precision(params: Params, model: nn.Module, store: ValStore) -> tuple[dict[str, float], int]:
-    """AP of each part, and the number of predicted persons, of a store's first MOST_PERSONS persons, on the CPU."""
+def average_precision(params: Params, model: PoseModel, store: ValStore) -> tuple[dict[str, float], Poses]:
+    """AP of each part, and the predictions, of a store's first MOST_PERSONS persons, on the CPU."""
     most = -(-MOST_PERSONS // params.evaluate.batch)
     poses = predict_batches(
-        model,  # type: ignore[arg-type]
+        model,
         _batches(params, store, most),
         flip_test=params.evaluate.flip_test,
         score_threshold=params.evaluate.score_threshold,
@@ -106,7 +110,7 @@ def average_precision(params: Params, model: nn.Module, store: ValStore) -> tupl
     if len(poses.score) < len(store.persons):
         truth = _only(truth, poses.image_id)
     metrics = evaluate_wholebody(truth, poses.without_duplicates(params.evaluate.nms).results())
-    return {part: values["AP"] for part, values in metrics.items()}, len(poses.score)
+    return {part: values["AP"] for part, values in metrics.items()}, poses
 
 
 def _batches(params: Params, store: ValStore, most: int) -> islice:
