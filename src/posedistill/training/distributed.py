@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,13 +82,16 @@ def wrap(objective: nn.Module, device: torch.device, group: Group) -> nn.Module:
     """`objective` such that backward averages the gradients over the group; alone, the objective itself."""
     if group.size == 1:
         return objective
-    # Buffers are the statistics of BatchNorm: on GPUs SyncBatchNorm keeps them equal.
-    return nn.parallel.DistributedDataParallel(
-        objective,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-    )
+    with warnings.catch_warnings():
+        # Newer versions would rename `broadcast_buffers`, which older ones need.
+        warnings.simplefilter("ignore", FutureWarning)
+        # Buffers are the statistics of BatchNorm: on GPUs SyncBatchNorm keeps them equal.
+        return nn.parallel.DistributedDataParallel(
+            objective,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
 
 
 def synchronise_batch_norm(module: Module, device: torch.device, group: Group) -> Module:
@@ -109,7 +113,7 @@ def launch(stage: str, settings: dict[str, Any], processes: int, arguments: list
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command += ["-m", "posedistill.training.cli", "--stage", stage, "--params", str(file), *arguments]
         environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"}
-        ended = subprocess.run(command, env=environment, check=False)
+        ended = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
     if ended.returncode:
         raise UserError(
             f"{stage}: one of the {processes} processes failed, so all were stopped (torchrun ended with "

@@ -110,7 +110,9 @@ def run_recipe(P: Params, recipe: Recipe, where: Where) -> Run:
                 group.wait()
             finished = folder.finished()
             if finished is None:
-                raise UserError(f"{recipe.stage}: the training ended without a result in {folder.path}")
+                raise UserError(
+                    f"{recipe.stage}: no result in {folder.path}; did code or data change during the training?"
+                )
         else:
             say(f"{recipe.stage}: finished before with these settings, read from {folder.path}")
         run = _written(finished["rows"], recipe.stage, where)
