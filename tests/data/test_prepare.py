@@ -1,10 +1,12 @@
 """The stage prepare: books that balance, the same bytes every time, broken pictures, interruption."""
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,6 +249,19 @@ def test_a_killed_run_continues_with_the_same_bytes(tmp_path, data, settings, mo
     monkeypatch.setattr(preparation, "make_part", real)
     prepare(P, tmp_path / "whole", workers=1, progress=False)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_rendered_people(tmp_path, settings):
+    source = {"source": "synthetic", "name": "rendered", "images": 3, "seed": 5}
+    assets = Path(__file__).parents[2] / "assets"
+    P = settings(train=[source], val=[{**source, "images": 2, "seed": 6}])
+    P = dataclasses.replace(P, data=dataclasses.replace(P.data, root=str(assets)))
+    for out in ("one", "two"):
+        report = prepare(P, tmp_path / out, workers=1, progress=False)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two") and balanced(report)
+    assert report.sets["train"]["images"] <= 3 <= len(TrainStore(tmp_path / "one" / "train"))
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 MEASURED = """
