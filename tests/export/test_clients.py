@@ -48,9 +48,10 @@ def mean_distance(a, b):
     return np.linalg.norm(a - b, axis=-1).mean()
 
 
-def test_rtmlib_finds_the_same_keypoints(exported, image, ours):
+@pytest.mark.parametrize("backend", ["onnxruntime", "opencv"])
+def test_rtmlib_finds_the_same_keypoints(exported, image, ours, backend):
     rtmlib = pytest.importorskip("rtmlib", reason="pip install --no-deps rtmlib (its OpenCV would replace ours)")
-    client = rtmlib.RTMPose(str(exported), model_input_size=SIZE[::-1], backend="onnxruntime", device="cpu")
+    client = rtmlib.RTMPose(str(exported), model_input_size=SIZE[::-1], backend=backend, device="cpu")
     corners = [[x, y, x + w, y + h] for x, y, w, h in BOXES]
     keypoints, scores = client(image, bboxes=corners)
     answered = scores > 0  # rtmlib gives no position to points whose mean logit is not positive

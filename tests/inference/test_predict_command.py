@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from test_person_boxes import constant_detector
 
 from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
@@ -148,3 +149,12 @@ def test_bad_arguments_are_one_clear_error_and_nothing_is_written(folder, weight
     with pytest.raises(UserError, match=message):
         predict(folder, "--out", tmp_path / "out", *defaults, *arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_detector_says_who_is_where(folder, weights, tmp_path, capsys):
+    detector = constant_detector(tmp_path / "det.onnx", [[8, 4, 24, 20, 0.5], [0, 0, 40, 40, 0.9]], [0, 0], side=40)
+    out = tmp_path / "out"
+    assert predict(folder, "--weights", weights, "--out", out, "--detector", detector, "--box-score", 0.6) == 0
+    said = capsys.readouterr().out
+    assert "3 persons in 3 pictures" in said and "taken as one person" not in said
+    assert [entry["box"] for entry in results(out)] == [[0, 0, 80, 60]] * 3  # 80 × 60 pictures, halved for the detector

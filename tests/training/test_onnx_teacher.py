@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from prepared_project import make_project
 from training_fakes import SIZE, batch_at, model
 
+from posedistill.data.store import ValStore
 from posedistill.errors import UserError
+from posedistill.evaluation import evaluate as stage
+from posedistill.evaluation.predict import predict_poses
 from posedistill.export.onnx_file import export_onnx
 from posedistill.files import sha256_file
 from posedistill.models.onnx_model import OnnxModel, is_onnx
@@ -36,6 +40,7 @@ def params(onnx_file):
         params,
         input=dataclasses.replace(params.input, height=SIZE[0], width=SIZE[1]),
         teacher=dataclasses.replace(params.teacher, checkpoint=weights),
+        runtime=dataclasses.replace(params.runtime, workers=0, device="cpu"),
     )
 
 
@@ -74,3 +79,13 @@ def test_a_file_for_another_input_is_one_clear_error(params, tmp_path):
         train_supervised(other, "teacher", Where(output=str(tmp_path / "t.safetensors")))
     with pytest.raises(UserError, match=r"expected a teacher for 133 keypoints and input \(64, 64\)"):
         load_teacher(other, params.teacher.checkpoint.path)
+
+
+def test_it_is_evaluated_like_any_teacher(params, random_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path, random_model("n", SIZE)))
+    train_supervised(params, "teacher", Where())
+    model, (parameters, macs) = stage._load(params, "teacher")
+    poses = predict_poses(model, ValStore("prepared/val-rendered"), params)
+    expected = predict_poses(random_model("n", SIZE), ValStore("prepared/val-rendered"), params)
+    assert len(poses.score) == 8 and parameters > 1e5 and macs > 1e6
+    assert abs(poses.keypoints - expected.keypoints).mean() < 0.1
