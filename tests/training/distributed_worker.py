@@ -1,5 +1,6 @@
 """Trains the fake objective for 20 steps in this process's group and writes the weights: started by torchrun in
-test_distributed.py. Arguments: output file, dtype, and a rank that shall die at its third step (or -1)."""
+test_distributed.py. Arguments: start of the output's name, a rank that shall die at its third step (or -1), and one or
+more DTYPE:MICRO_BATCH (0 = all at once)."""
 
 import os
 import signal
@@ -11,32 +12,35 @@ from safetensors.torch import save_file
 from training_fakes import CPU, batches_of, folder, lively, plan, supervised
 
 from posedistill.training import distributed
+from posedistill.training.distributed import Group
 from posedistill.training.loop import fit
 from posedistill.training.schedule import Schedule
 
 
-def train(output: Path, dtype: torch.dtype, dying: int = -1, micro_batch: int | None = None) -> None:
+def train(output: Path, dtype: torch.dtype, group: Group, dying: int = -1, micro_batch: int | None = None) -> None:
     torch.set_num_threads(1)
-    with distributed.joined("cpu") as group:
-        objective = lively(supervised()).to(dtype)
-        objective.eval()
-        objective.train = lambda mode=True: None  # SyncBatchNorm needs GPUs: compared with fixed statistics
-        # Adam turns the rounding of tiny gradients into steps of the learning rate's size: a usual fine-tuning rate.
-        p = plan(epochs=2, steps_per_epoch=10, batch=4, schedule=Schedule(2e-4, 20, 2))
+    name = str(dtype).removeprefix("torch.")
+    objective = lively(supervised()).to(dtype)
+    objective.eval()
+    objective.train = lambda mode=True: None  # SyncBatchNorm needs GPUs: compared with fixed statistics
+    # Adam turns the rounding of tiny gradients into steps of the learning rate's size: a usual fine-tuning rate.
+    p = plan(epochs=2, steps_per_epoch=10, batch=4, schedule=Schedule(2e-4, 20, 2))
 
-        def batches(epoch, start):
-            for step, batch in enumerate(batches_of(p, group.rank, group.size, dtype)(epoch, start)):
-                if group.rank == dying and step == 2:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                yield batch
+    def batches(epoch, start):
+        for step, batch in enumerate(batches_of(p, group.rank, group.size, dtype)(epoch, start)):
+            if group.rank == dying and step == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
 
-        device = type(CPU)(**(vars(CPU) | {"micro_batch": micro_batch}))
-        result = fit(objective, p, batches, device, folder(output.parent / f"run-{group.size}-{dtype}"), group=group)
-        if group.main:
-            save_file(
-                {**objective.state_dict(), **{f"ema.{k}": v for k, v in result.model.state_dict().items()}}, output
-            )
+    device = type(CPU)(**(vars(CPU) | {"micro_batch": micro_batch}))
+    result = fit(objective, p, batches, device, folder(output.parent / f"run-{group.size}-{name}"), group=group)
+    if group.main:
+        averaged = {f"ema.{key}": value for key, value in result.model.state_dict().items()}
+        save_file({**objective.state_dict(), **averaged}, f"{output}-{name}.safetensors")
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), getattr(torch, sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]) or None)
+    with distributed.joined("cpu") as group:
+        for argument in sys.argv[3:]:
+            name, micro_batch = argument.split(":")
+            train(Path(sys.argv[1]), getattr(torch, name), group, int(sys.argv[2]), int(micro_batch) or None)
