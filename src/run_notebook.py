@@ -179,10 +179,10 @@ def failure_line(job: Job, error: Any, target: Path) -> str:
 
 def put_back(job: Job) -> list[str]:
     """Restore from git the committed reports that are missing: DVC removes a stage's outputs before it starts."""
-    missing = [name for name in job.reported if not Path(name).exists()]
-    if not missing or shutil.which("git") is None:
+    if shutil.which("git") is None:
         return []
-    listed = subprocess.run(["git", "ls-files", "-z", "--", *missing], capture_output=True, text=True, check=False)
+    command = ["git", "ls-files", "-z", "--deleted", "--", *job.reported]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
     files = [name for name in listed.stdout.split("\0") if name]
     if files:
         subprocess.run(["git", "checkout-index", "--force", "--", *files], capture_output=True, check=False)

@@ -58,6 +58,11 @@ class Clone:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target)
+        # Compiled kernels come along: numba would take half a minute to make them anew.
+        for compiled in (ROOT / "src").rglob("__pycache__/*.nb[ic]"):
+            target = folder / compiled.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(compiled, target)
         self.change(TINY | (changes or {}))
         (folder / "dvc.lock").unlink(missing_ok=True)
         self.git("init", "--quiet")
@@ -100,7 +105,7 @@ class Clone:
             "DVC_SYSTEM_CONFIG_DIR": str(self.folder.parent / "no-system-config"),
         }
 
-    def dvc(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess:
+    def dvc(self, *arguments: str, check: bool = True, timeout: float = 3600) -> subprocess.CompletedProcess:
         """Run dvc; where it fails and should not, the end of what it said is the message."""
         done = subprocess.run(
             [sys.executable, "-m", "dvc", *arguments],
