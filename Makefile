@@ -53,10 +53,10 @@ verify: setup  ## do the regenerated metrics equal the committed ones, within th
 	python scripts/verify.py
 
 test: setup $(VENV)/clients  ## the fast tests, a small run of the whole pipeline among them
-	python -m pytest -m 'not slow'
+	python -m pytest -n 2 --dist loadgroup -m 'not slow'
 
 test-all: setup $(VENV)/clients  ## all tests
-	python -m pytest
+	python -m pytest -n 2 --dist loadgroup
 
 lint: setup  ## style and formatting
 	ruff check .

@@ -9,7 +9,7 @@ import pytest
 from clone import Clone
 from small_runs import EPOCHS, TRAININGS, kill_during, steps
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
 MODELS = "models/*.safetensors"
 
