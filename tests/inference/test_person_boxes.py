@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+from made_up_detector import constant_detector
 from onnx import TensorProto, helper, numpy_helper
 
 from posedistill.errors import UserError
@@ -70,27 +71,6 @@ def test_boxes_that_are_not_json_or_not_there(tmp_path):
 
 def test_the_whole_image_is_one_person():
     assert whole_image(frame(height=30, width=40)).tolist() == [[0, 0, 40, 30, 1]]
-
-
-def constant_detector(path, dets, labels, side=64):
-    """An ONNX detector that always finds the same, with mmdeploy's outputs."""
-    tensors = [
-        numpy_helper.from_array(np.array([dets], np.float32), "found"),
-        numpy_helper.from_array(np.array([labels], np.int64), "kinds"),
-    ]
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["found"], ["dets"]), helper.make_node("Identity", ["kinds"], ["labels"])],
-        "detector",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, side, side])],
-        [
-            helper.make_tensor_value_info("dets", TensorProto.FLOAT, [1, len(dets), 5]),
-            helper.make_tensor_value_info("labels", TensorProto.INT64, [1, len(dets)]),
-        ],
-        tensors,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
-    return path
 
 
 def test_a_detector_gives_person_boxes_in_image_pixels_best_first(tmp_path):
