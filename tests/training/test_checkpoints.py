@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,6 +69,14 @@ def test_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, monkeyp
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == [run.checkpoints()[0].name]
     assert run.load_last()["step"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_disk_that_fills_up_between_two_checkpoints_is_one_line(tmp_path):
+    (tmp_path / "steps.log").symlink_to("/dev/full")
+    p = plan(epochs=1, steps_per_epoch=2)
+    with pytest.raises(UserError, match=r"cannot write .*steps\.log: No space left"):
+        fit(supervised(), p, batches_of(p), CPU, folder(tmp_path))
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -16,7 +16,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -91,9 +91,14 @@ class RunFolder:
                 path.unlink(missing_ok=True)
         return None
 
-    def step_log(self, wanted: bool = True) -> TextIO:
-        """The open log of computed steps: it shows what an interrupted training computed twice."""
-        return (self.path / "steps.log" if wanted else Path(os.devnull)).open("a", buffering=1)
+    def note_step(self, step: int) -> None:
+        """Note in steps.log that a step was computed: it shows what an interrupted training computed twice."""
+        path = self.path / "steps.log"
+        try:
+            with path.open("a") as log:
+                log.write(f"{step}\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def last_good(self) -> str:
         """For messages: where the last checkpoint is."""

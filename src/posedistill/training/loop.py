@@ -131,7 +131,7 @@ def fit(
     forward = distributed.wrap(objective, device.torch, group)
     objective.train()
 
-    with _bar(plan, step, group) as bar, folder.step_log(group.main) as log:
+    with _bar(plan, step, group) as bar:
         for epoch in range(step // plan.steps_per_epoch, plan.epochs):
             objective.start_epoch(epoch, plan.epochs)
             bar.set_description(f"{plan.name}: epoch {epoch + 1}/{plan.epochs}")
@@ -161,7 +161,8 @@ def fit(
                 meter.end_step(step + 1)
                 step += 1
                 bar.update(plan.batch)
-                log.write(f"{step}\n")
+                if group.main:
+                    folder.note_step(step)
 
                 # All that waits for the device stands below.
                 if look:

@@ -1,0 +1,38 @@
+"""python -m posedistill train: bad input is one line."""
+
+import json
+
+import pytest
+
+from posedistill.__main__ import main
+from posedistill.training.cli import STAGES
+
+
+def test_help_names_the_stages(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(stage in text for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as settings"),
+        (json.dumps({"student": {"size": "huge"}}), "student.size"),
+        (json.dumps({"student": {"epochs": -1}}), "student.epochs"),
+        (json.dumps({"weather": {}}), "weather"),
+    ],
+)
+def test_bad_settings_are_one_line(tmp_path, capsys, content, message):
+    path = tmp_path / "settings.json"
+    path.write_text(content)
+    assert main(["train", "--stage", "baseline", "--params", str(path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error and "Traceback" not in error
+
+
+def test_a_file_that_is_not_there(tmp_path, capsys):
+    assert main(["train", "--stage", "baseline", "--params", str(tmp_path / "none.json")]) == 2
+    assert "none.json" in capsys.readouterr().err
