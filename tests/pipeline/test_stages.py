@@ -1,6 +1,8 @@
 """What makes a stage run again: its code, its settings, and nothing else."""
 
+import hashlib
 import itertools
+import json
 from pathlib import Path
 
 import pipeline_deps
@@ -144,3 +146,17 @@ def test_no_two_stages_write_the_same():
 def test_only_the_summary_is_a_metric():
     metrics = [out for entry in STAGES.values() for one in entry.get("metrics", []) for out in one]
     assert metrics == ["reports/metrics/summary.json"]
+
+
+def test_the_pinned_data_are_the_assets():
+    """make data brings them in step. Otherwise the first run on a fresh clone would change data.dvc."""
+    pinned = read_settings(ROOT / "data.dvc")
+    assets = ROOT / "assets"
+    files = sorted(path.relative_to(assets) for path in assets.rglob("*") if path.is_file())
+    entries = [
+        {"md5": hashlib.md5((assets / path).read_bytes()).hexdigest(), "relpath": path.as_posix()} for path in files
+    ]
+    digest = hashlib.md5(json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True).encode())
+    for entry in (*pinned["deps"], *pinned["outs"]):
+        assert entry["md5"] == f"{digest.hexdigest()}.dir"
+    assert not pinned.get("frozen"), "plain `dvc repro` must be able to make data/ on a fresh clone"
