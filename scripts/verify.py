@@ -63,6 +63,9 @@ def lock_differences(committed: Mapping[str, Any], found: Mapping[str, Any]) -> 
 
 def main() -> int:
     revision = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
+    if not all((ROOT / "models" / f"{model}.safetensors").is_file() for model in MODELS):
+        print("nothing to compare: models/ is not complete, run `make repro` first")
+        return 1
     changed = git("diff", "--name-only", revision, "--", "reports", "dvc.lock").split()
     if not changed:
         print(f"identical: reports, metrics and dvc.lock are those of {revision}, byte for byte")
