@@ -56,7 +56,7 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait_for(self, condition: str, seconds: int = 60) -> None:
+    def wait_for(self, condition: str, seconds: int = 150) -> None:
         """Wait until a JavaScript condition holds."""
         script = f"""new Promise((done, fail) => {{
             const end = Date.now() + {seconds * 1000};
@@ -72,7 +72,7 @@ class Page:
 
 
 @contextmanager
-def chromium(profile: Path, timeout: float = 90) -> Iterator[Page]:
+def chromium(profile: Path, timeout: float = 200) -> Iterator[Page]:
     """A tab of a fresh browser."""
     assert CHROMIUM, "chromium is not installed"
     command = [CHROMIUM, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
