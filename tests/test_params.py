@@ -195,7 +195,9 @@ def test_teacher_augmentation_and_weak_augmentation(settings):
     for role in ("baseline", "stage1", "stage2"):
         assert params.augment_for(role) is params.augment
     weak = params.augment.weakened()
-    assert (weak.shift_p, weak.dropout_p) == (0.0, 0.5)
+    given = settings["augment"]["weak"]
+    assert (weak.shift_p, weak.dropout_p) == (given["shift_p"], given["dropout_p"])
+    assert weak.dropout_p != params.augment.dropout_p
     assert weak.rotation == params.augment.rotation
 
 
