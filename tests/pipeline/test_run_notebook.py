@@ -52,6 +52,7 @@ class Project:
             (folder / name).mkdir(parents=True)
         (folder / "dvc.yaml").write_text(PIPELINE)
         (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+        (folder / "assets").symlink_to(ROOT / "assets")  # the starting weights that the settings name
         self.report.write_text("committed report")
         self.figure.write_text("committed figure")
         self.git("init", "--quiet")
