@@ -29,6 +29,12 @@ def alpha_of(data: dict) -> float:
     return data["params"]["params.yaml"]["data"]["loss"]["alpha"]
 
 
+def unfinished(project: Clone) -> list[str]:
+    """Tasks of the queue that wait or run."""
+    lines = project.dvc("queue", "status").stdout.splitlines()
+    return [line.split()[0] for line in lines if line.rstrip().endswith(("Queued", "Running"))]
+
+
 def test_in_a_temporary_copy(project):
     """The workspace stays as it is; a training that is finished elsewhere is not repeated there."""
     before = project.hashes(MODELS, "reports/**/*")
@@ -44,14 +50,9 @@ def test_in_a_temporary_copy(project):
 def test_in_a_queue_with_lists(project):
     project.dvc("exp", "run", "--queue", "-S", "loss.alpha=3e-2,4e-2", "-S", "loss.beta=0.2")
     project.dvc("queue", "start", "--jobs", "1")
-    tasks = [
-        line.split()[0]
-        for line in project.dvc("queue", "status").stdout.splitlines()
-        if "Queued" in line or "Running" in line
-    ]
-    for task in tasks:
-        project.dvc("queue", "logs", task, "--follow", check=False)  # returns when the task has ended
-    project.dvc("queue", "stop", "--kill", check=False)
+    while tasks := unfinished(project):
+        for task in tasks:
+            project.dvc("queue", "logs", task, "--follow", check=False)  # returns when a running task has ended
     found = [alpha_of(data) for data in experiments(project).values()]
     assert {3e-2, 4e-2} <= set(found)
     assert project.git("status", "--porcelain") == ""
