@@ -73,8 +73,13 @@ def draw_view(
         rotation_p=augment.rotation_p,
     )
     center = center + np.array(jitter.shift) * scale
-    scale = np.maximum(scale * jitter.factor, 1e-3)  # half-body of keypoints on one spot
-    return View(flip, center, geometry.fix_aspect(scale, size), jitter.rotation), keypoints
+    width, height = (max(side * jitter.factor, 1e-3) for side in scale.tolist())  # half-body of points on one spot
+    aspect = size[1] / size[0]
+    if width > height * aspect:
+        fixed = np.array([width, width / aspect])
+    else:
+        fixed = np.array([height * aspect, height])
+    return View(flip, center, fixed, jitter.rotation), keypoints
 
 
 def draw_recipe(augment: Augment, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -133,11 +138,12 @@ def _from_crop(matrix: NDArray, flip: bool, factor: NDArray) -> NDArray[np.float
 def seen(matrix: NDArray, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """The part (x0, y0, x1, y1) of the crop that an input of `size` shows under `matrix` (crop → input)."""
     height, width = size
-    a, b, c, d = matrix[:, :2].ravel()
-    inverse = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
-    corners = (np.array([[-1, -1], [width, -1], [-1, height], [width, height]]) - matrix[:, 2]) @ inverse.T
-    (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    return x0 - MARGIN, y0 - MARGIN, x1 + MARGIN, y1 + MARGIN
+    (a, b, x), (c, d, y) = matrix.tolist()
+    determinant = a * d - b * c
+    corners = [(-1 - x, -1 - y), (width - x, -1 - y), (-1 - x, height - y), (width - x, height - y)]
+    across = [(d * u - b * v) / determinant for u, v in corners]
+    down = [(a * v - c * u) / determinant for u, v in corners]
+    return min(across) - MARGIN, min(down) - MARGIN, max(across) + MARGIN, max(down) + MARGIN
 
 
 def look(record: TrainRecord, matrix: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -91,7 +92,7 @@ def warp_image(image: NDArray[np.uint8], matrix: NDArray, size: tuple[int, int])
 
 def flip_points(keypoints: NDArray, width: float) -> NDArray:
     """Keypoints [133, 2 or 3] of the mirrored picture of `width` pixels: x → width - 1 - x, left and right swapped."""
-    flipped = keypoints[FLIP_INDICES].copy()
+    flipped = keypoints[FLIP_INDICES]  # a copy
     flipped[:, 0] = width - 1 - flipped[:, 0]
     return flipped
 
@@ -125,10 +126,10 @@ class HalfBody:
 
 def half_body_choices(visible: NDArray) -> HalfBody | None:
     """Half-body candidates of a person from visibility [133]; None with fewer than 9 labelled keypoints."""
-    labelled = visible > 0
-    if int(np.count_nonzero(labelled)) < HALF_BODY_MIN_KEYPOINTS:
+    if int(np.count_nonzero(visible > 0)) < HALF_BODY_MIN_KEYPOINTS:
         return None
-    return HalfBody(tuple(i for i in UPPER_BODY if labelled[i]), tuple(i for i in LOWER_BODY if labelled[i]))
+    labelled = visible[: LOWER_BODY[-1] + 1].tolist()
+    return HalfBody(tuple(i for i in UPPER_BODY if labelled[i] > 0), tuple(i for i in LOWER_BODY if labelled[i] > 0))
 
 
 def truncated_normal(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
@@ -160,16 +161,16 @@ def draw_box_jitter(
     rotation_p: float,
 ) -> BoxJitter:
     """Draw the random box transform: truncated normals on [-1, 1], stretched to the given ranges."""
-    t = truncated_normal(rng, 4)
-    chance = rng.random(2)
-    shifted = chance[0] < shift_p
+    x, y, factor, angle = truncated_normal(rng, 4).tolist()
+    shift_chance, rotation_chance = rng.random(2).tolist()
     return BoxJitter(
-        shift=(float(t[0]) * shift, float(t[1]) * shift) if shifted else (0.0, 0.0),
-        factor=float(t[2]) * (scale[1] - scale[0]) / 2 + (scale[1] + scale[0]) / 2,
-        rotation=float(t[3]) * rotation if chance[1] < rotation_p else 0.0,
+        shift=(x * shift, y * shift) if shift_chance < shift_p else (0.0, 0.0),
+        factor=factor * (scale[1] - scale[0]) / 2 + (scale[1] + scale[0]) / 2,
+        rotation=angle * rotation if rotation_chance < rotation_p else 0.0,
     )
 
 
+@lru_cache(maxsize=16)
 def label_sigma(size: tuple[int, int]) -> tuple[float, float]:
     """Standard deviation (x, y) in SimCC bins of the label distributions: sqrt(side / 8), two decimals."""
     return round(math.sqrt(size[1] / 8), 2), round(math.sqrt(size[0] / 8), 2)
@@ -180,7 +181,14 @@ def in_frame(keypoints: NDArray, size: tuple[int, int], split: float = 2.0) -> N
 
     A keypoint a few pixels outside therefore still counts, as in the published codec.
     """
-    bins = np.around(keypoints * split)
+    bins = np.rint(keypoints * split)
+    low, high = _frame_limits(size, split)
+    inside = (bins >= low) & (bins < high)
+    return inside[..., 0] & inside[..., 1]
+
+
+@lru_cache(maxsize=16)
+def _frame_limits(size: tuple[int, int], split: float) -> tuple[NDArray, NDArray]:
+    """Bins (x, y) between which a label's centre may lie: bin - 3 sigma < bins, and bin + 3 sigma + 1 >= 0."""
     radius = 3 * np.array(label_sigma(size))
-    limit = np.array([size[1], size[0]]) * split
-    return ((bins - radius < limit) & (bins + radius + 1 >= 0)).all(axis=-1)
+    return -radius - 1, np.array([size[1], size[0]]) * split + radius
