@@ -54,8 +54,8 @@ _OURS = "this project: for the embedded default, see README"
 SIZES: dict[str, Size] = {
     size.name: size
     for size in (
-        Size("n", 0.167, 0.25, NANO, 3, _OURS, hidden=128, query=64),
-        Size("nw", 0.167, 0.375, NANO, 3, _OURS, hidden=128, query=64),
+        Size("n", 0.167, 0.25, NANO, 1, _OURS, hidden=128, query=64),
+        Size("nw", 0.167, 0.5, NANO, 1, _OURS, hidden=128, query=64),
         Size("t", 0.167, 0.375, P5, 7, _RTMPOSE),
         Size("s", 0.33, 0.5, P5, 7, _RTMPOSE),
         Size("m", 0.67, 0.75, P5, 7, _RTMPOSE),
