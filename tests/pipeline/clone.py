@@ -32,6 +32,7 @@ TINY: dict[str, Any] = {
     "export.crops": 4,
     "runtime.device": "cpu",
     "runtime.workers": 0,
+    "runtime.threads": 1,
     "runtime.compile": False,
 }
 
