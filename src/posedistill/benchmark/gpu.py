@@ -188,7 +188,16 @@ def measure_with_loader(plan: Plan, P: Params, device: Device, micro_batch: int)
     batch = min(micro_batch, len(store))
 
     def epoch(number: int) -> Iterator[Any]:
-        return train_loader(store, P, augment=P.augment, batch=batch, seed=0, epoch=number, workers=device.workers)
+        return train_loader(
+            store,
+            P,
+            augment=P.augment,
+            batch=batch,
+            seed=0,
+            epoch=number,
+            workers=device.workers,
+            for_gpu=device.torch.type == "cuda",
+        )
 
     batches = chain.from_iterable(map(epoch, count()))
     objective = distillation(teacher, student, device, P.input.size)

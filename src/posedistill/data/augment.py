@@ -1,10 +1,9 @@
 """Training samples, the worker's part: one affine warp from the stored crop to the uint8 input.
 
 Crop, flip, half-body, shift, scale and rotation become one matrix, applied once to the decoded part of the crop that it
-looks at. Colour, blur and dropout are only drawn here (every random number of a sample comes from one generator) and
-applied by `device_augment`, batched; median blur, which one sample in ten gets, is the exception. The distributions
-are those of the published pipeline: RandomFlip, RandomHalfBody, RandomBBoxTransform, TopdownAffine,
-YOLOXHSVRandomAug, Blur, MedianBlur, CoarseDropout, in that order.
+looks at. Colour, blur, median blur and dropout are only drawn here (every random number of a sample comes from one
+generator) and applied by `device_augment`, batched. The distributions are those of the published pipeline: RandomFlip,
+RandomHalfBody, RandomBBoxTransform, TopdownAffine, YOLOXHSVRandomAug, Blur, MedianBlur, CoarseDropout, in that order.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from posedistill.data import geometry, jpeg
 from posedistill.data.crops import MARGIN
-from posedistill.data.pixel_changes import BLUR, BLUR_SIDES, DROPOUT, MEDIAN_BLUR, RECIPE_LENGTH, apply_median
+from posedistill.data.pixel_changes import BLUR, BLUR_SIDES, DROPOUT, MEDIAN_BLUR, RECIPE_LENGTH
 from posedistill.data.store import TrainRecord
 from posedistill.params import Augment, Input
 
@@ -121,7 +120,7 @@ def sample_train(record: TrainRecord, augment: Augment, input: Input, rng: np.ra
     moved[moved[:, 2] == 0] = 0
     matrix = _from_crop(matrix, view.flip, factor)
     recipe = draw_recipe(augment, size, rng)
-    return Sample(apply_median(look(record, matrix, size), recipe), moved, recipe, matrix)
+    return Sample(look(record, matrix, size), moved, recipe, matrix)
 
 
 def _from_crop(matrix: NDArray, flip: bool, factor: NDArray) -> NDArray[np.float64]:

@@ -51,7 +51,10 @@ def _normalise_cpu(images: Tensor) -> Tensor:
 
 
 def apply_torch(images: Tensor, recipe: Tensor) -> Tensor:
-    """The pixel changes of uint8 [B, H, W, 3], batched on the device: float [B, 3, H, W] in 0-255."""
+    """The pixel changes of uint8 [B, H, W, 3], batched on the device: float [B, 3, H, W] in 0-255.
+
+    Median blurs are not among them: `train_loader(for_gpu=True)` has done them.
+    """
     x = images.permute(0, 3, 1, 2).float()
     x = jitter_hsv(x, recipe[:, HSV])
     plain = x

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from posedistill.data import geometry, pixels
 from posedistill.data.augment import sample_train
 from posedistill.data.crops import LIMITS
-from posedistill.data.pixel_changes import RECIPE_LENGTH
+from posedistill.data.pixel_changes import RECIPE_LENGTH, apply_median
 from posedistill.data.store import TrainStore, ValStore
 from posedistill.errors import UserError
 from posedistill.keypoints import NUM_KEYPOINTS
@@ -81,6 +81,7 @@ class _TrainTask:
     epoch: int
     indices: NDArray[np.int64]
     augment: Augment
+    for_gpu: bool
 
 
 class _TrainSamples(Dataset):
@@ -95,7 +96,8 @@ class _TrainSamples(Dataset):
         for row, index in enumerate(task.indices.tolist()):
             rng = np.random.default_rng([task.seed, task.epoch, index])
             sample = sample_train(self.store[index], task.augment, self.input, rng)
-            images[row], keypoints[row], recipe[row] = sample.image, sample.keypoints, sample.recipe
+            image = apply_median(sample.image, sample.recipe) if task.for_gpu else sample.image
+            images[row], keypoints[row], recipe[row] = image, sample.keypoints, sample.recipe
         return Batch(*(torch.from_numpy(array) for array in (images, keypoints, recipe, task.indices)))
 
 
@@ -212,11 +214,13 @@ def train_loader(
     rank: int = 0,
     world_size: int = 1,
     start_step: int = 0,
+    for_gpu: bool = False,
 ) -> Iterator[Batch]:
     """The batches of one epoch for one of `world_size` processes, from step `start_step`.
 
     batch: the global batch, a multiple of world_size; each process gets its share of every batch, in order.
-    workers: processes; 0 = in this one; None = `runtime.workers`. Raises UserError if the store is smaller than a
+    workers: processes; 0 = in this one; None = `runtime.workers`. for_gpu: the samples go to a GPU, which leaves median
+    blurs to the worker. Raises UserError if the store is smaller than a
     batch, or the augmentation larger than the stored crops.
     """
     LIMITS.check(augment, "augment")
@@ -236,7 +240,7 @@ def train_loader(
     tasks = []
     for step in range(start_step, steps):
         first = step * batch + rank * share
-        tasks.append(_TrainTask(seed, epoch, order[first : first + share], augment))
+        tasks.append(_TrainTask(seed, epoch, order[first : first + share], augment, for_gpu))
     pool = _pool(("train", _identity(store.path), P.input.size), lambda: _TrainSamples(store, P.input), count)
     return pool.run(tasks)
 

@@ -18,7 +18,7 @@ BLUR_SIDES = (3, 5, 7)
 
 
 def apply(images: NDArray[np.uint8], recipes: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colour jitter, blur and dropout of [B, H, W, 3] RGB, image by image; returns new pixels."""
+    """Colour jitter, both blurs and dropout of [B, H, W, 3] RGB, image by image; returns new pixels."""
     out = np.empty_like(images)
     for image, recipe, target in zip(images, recipes, out):
         target[:] = blur(jitter(image, recipe), recipe)
@@ -51,9 +51,10 @@ def blur(image: NDArray[np.uint8], recipe: NDArray[np.float32]) -> NDArray[np.ui
 
 
 def apply_median(image: NDArray[np.uint8], recipe: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """For a sample with a median blur: do it here, with what comes before it, and strike both from the recipe.
+    """For a sample with a median blur: do it, with what comes before it, and strike both from the recipe.
 
-    A median of 49 neighbours is slow in batched tensor code and fast in OpenCV; one sample in ten needs it.
+    Workers that feed a GPU do this: a median of 49 neighbours is slow in batched tensor code and fast in OpenCV, and
+    one sample in ten needs it.
     """
     if recipe[MEDIAN_BLUR] > 0:
         image = blur(jitter(image, recipe), recipe)
