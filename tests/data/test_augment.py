@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from posedistill.data import augment as augmentation
-from posedistill.data import device_augment, jpeg, pixel_changes
+from posedistill.data import device_augment, geometry, jpeg, pixel_changes
 from posedistill.data.store import TrainRecord
 from posedistill.keypoints import FLIP_INDICES
 from posedistill.params import load_params
@@ -139,6 +139,17 @@ def test_look_beyond_the_picture_is_black(augment, inputs):
     record = record_with_markers()
     image = augmentation.look(record, np.array([[1.0, 0, 5000], [0, 1, 0]]), (256, 192))
     assert image.shape == (256, 192, 3) and not image.any()
+
+
+def test_warps_exactly_as_opencv_does(picture):
+    image, rng = picture(0, 150, 131), np.random.default_rng(0)
+    for _ in range(30):
+        angle, zoom = rng.uniform(-2, 2), rng.uniform(0.3, 3)
+        matrix = zoom * np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
+        matrix[:, 2] = [48, 64] - matrix[:, :2] @ rng.uniform(0, 150, 2)
+        part = image[: rng.integers(1, 150), : rng.integers(1, 131)]
+        expected = geometry.warp_image(part, matrix, (128, 96))
+        np.testing.assert_array_equal(augmentation._warp(part, matrix, (128, 96)), expected)
 
 
 # --- the device part ---------------------------------------------------------------------------------------------

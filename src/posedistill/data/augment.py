@@ -154,4 +154,14 @@ def look(record: TrainRecord, matrix: NDArray, size: tuple[int, int]) -> NDArray
     pixels, x, y = jpeg.decode(record.jpeg, record.segments, record.width, record.height, box)
     moved = matrix.copy()
     moved[:, 2] += matrix[:, :2] @ np.array([x, y], np.float64)
-    return cv2.warpAffine(pixels, moved, (width, height), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return _warp(pixels, moved, size)
+
+
+def _warp(pixels: NDArray[np.uint8], matrix: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`geometry.warp_image` to the bit, by way of four channels, where OpenCV takes half as long as with three.
+
+    Worth it for parts not much larger than the input, since all of the part is converted.
+    """
+    four = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(four, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR)
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)  # type: ignore[return-value]
