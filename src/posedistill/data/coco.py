@@ -6,17 +6,15 @@ Two readings of one file: `read_persons` gives the persons to train on or to pre
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posedistill.data.json_stream import top_level
+from posedistill.data.json_stream import load_whole, top_level
 from posedistill.data.person import Funnel, ImageRef, Person, ValidFlags, no_keypoints
 from posedistill.errors import UserError
-from posedistill.files import loads_json
 from posedistill.keypoints import PARTS
 
 FIELDS = {
@@ -26,6 +24,7 @@ FIELDS = {
     "lefthand": "lefthand_kpts",
     "righthand": "righthand_kpts",
 }
+FLAGS = tuple(f"{part}_valid" for part in ValidFlags._fields)
 PERSON = 1  # category of persons in COCO
 
 CROWD = "crowd"
@@ -36,20 +35,28 @@ NOT_FINITE = "box not finite"
 NOT_PERSON = "not a person"
 NO_FIELD = "without box or keypoints"
 
+LARGEST = 1e9  # pixels: a larger coordinate is taken for infinite
+IDS = 2**53  # what JSON, Arrow and NumPy all hold exactly
+
 Images = dict[int, dict[str, Any]]
 Locate = Callable[[dict[str, Any]], ImageRef | None]
 
 
 def _field(path: Path, where: str, name: str, found: object, allowed: str) -> UserError:
-    return UserError(f"{path}: {where}: {name}: found {str(found)[:60]!s}, expected {allowed}")
+    shown = " ".join(str(found).split())[:60]
+    return UserError(f"{path}: {where}: {name}: found {shown}, expected {allowed}")
 
 
 def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < IDS
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and abs(value) < LARGEST  # false for NaN, too
 
 
 def open_annotations(path: Path) -> tuple[Images, Iterator[dict[str, Any]], list[dict[str, Any]]]:
@@ -70,7 +77,7 @@ def open_annotations(path: Path) -> tuple[Images, Iterator[dict[str, Any]], list
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
             raise _field(path, f"image {image['id']}", "file_name", image.get("file_name"), "a file name")
         for name in ("width", "height"):
-            if not _whole(image.get(name)) or image[name] <= 0:
+            if not _whole(image.get(name)) or not 0 < image[name] < 2**31:
                 raise _field(path, f"image {image['id']}", name, image.get(name), "a positive whole number")
         by_id[image["id"]] = image
     categories = entries.get("categories")
@@ -99,6 +106,9 @@ def _checked(path: Path, annotations: Iterator[Any], images: Images) -> Iterator
             raise _field(path, where, "category_id", annotation["category_id"], "a whole number")
         if annotation.get("iscrowd", 0) not in (0, 1):
             raise _field(path, where, "iscrowd", annotation["iscrowd"], "0 or 1")
+        for name in FLAGS:
+            if annotation.get(name) not in (None, 0, 1):
+                raise _field(path, where, name, annotation[name], "true or false")
         _check_numbers(path, where, "bbox", annotation.get("bbox"), 4)
         for part, name in FIELDS.items():
             count = 3 * (PARTS[part].stop - PARTS[part].start)
@@ -127,7 +137,8 @@ def keypoints_of(annotation: dict[str, Any]) -> np.ndarray:
     for part, name in FIELDS.items():
         values = annotation.get(name)
         if values is not None:
-            keypoints[PARTS[part]] = np.array(values, np.float32).reshape(-1, 3)  # None becomes NaN
+            with np.errstate(over="ignore"):  # beyond float32: infinite
+                keypoints[PARTS[part]] = np.array(values, np.float32).reshape(-1, 3)  # None becomes NaN
     return keypoints
 
 
@@ -162,16 +173,16 @@ def to_person(annotation: dict[str, Any], image: ImageRef, funnel: Funnel) -> Pe
         funnel.drop(NO_FIELD, case)
         return None
     raw = annotation["bbox"]
-    if any(value is None or not math.isfinite(value) for value in raw):
+    if not all(map(_finite, raw)):
         funnel.drop(NOT_FINITE, case)
         return None
     keypoints = keypoints_of(annotation)
-    broken = ~np.isfinite(keypoints).all(axis=1)
+    broken = ~(np.abs(keypoints) < LARGEST).all(axis=1)  # NaN included
     if broken.any():
         keypoints[broken] = 0
         funnel.note("keypoints not finite, taken as unlabelled", case, int(broken.sum()))
     count = annotation.get("num_keypoints")
-    if count is None:
+    if not _finite(count):
         count = np.count_nonzero(keypoints[PARTS["body"], 2] > 0)
     if count == 0 or keypoints[:, :2].max() <= 0 or not (keypoints[:, 2] > 0).any():
         funnel.drop(NO_KEYPOINT, case)
@@ -184,7 +195,7 @@ def to_person(annotation: dict[str, Any], image: ImageRef, funnel: Funnel) -> Pe
     x, y, w, h = raw
     if x < 0 or y < 0 or x + w > image.width or y + h > image.height:
         funnel.note("box reaches out of the image, cut", case)
-    flags = ValidFlags(*(bool(annotation.get(f"{part}_valid", True)) for part in ValidFlags._fields))
+    flags = ValidFlags(*(annotation.get(name) in (None, 1) for name in FLAGS))
     funnel.kept += 1
     return Person(
         image=image,
@@ -229,17 +240,19 @@ GROUND_TRUTH_FIELDS = (
 def ground_truth_annotation(annotation: dict[str, Any]) -> dict[str, Any]:
     """An annotation as gt.json holds it: every field the evaluation reads is there (missing parts are all zero)."""
     entry = {name: annotation[name] for name in GROUND_TRUTH_FIELDS if name in annotation}
-    keypoints = np.nan_to_num(keypoints_of(annotation), nan=0.0, posinf=0.0, neginf=0.0)
+    keypoints = keypoints_of(annotation)
+    keypoints[~(np.abs(keypoints) < LARGEST)] = 0
     for part, name in FIELDS.items():
         values = annotation.get(name)
-        if values is None or any(value is None or not math.isfinite(value) for value in values):
+        if values is None or not all(map(_finite, values)):
             entry[name] = keypoints[PARTS[part]].ravel().tolist()
-    box = [0.0 if value is None or not math.isfinite(value) else value for value in annotation.get("bbox") or [0.0] * 4]
+    box = [value if _finite(value) else 0.0 for value in annotation.get("bbox") or [0.0] * 4]
     area = annotation.get("area")
-    if area is None or not math.isfinite(area):
+    if area is None or not 0 <= area < LARGEST**2:
         area = box[2] * box[3] * 0.53  # body-only files without segments: the usual share of a person in its box
     entry.update(bbox=box, area=area, iscrowd=int(annotation.get("iscrowd", 0)), category_id=PERSON)
-    entry.setdefault("num_keypoints", int((keypoints[PARTS["body"], 2] > 0).sum()))
+    if not _finite(annotation.get("num_keypoints")):
+        entry["num_keypoints"] = int((keypoints[PARTS["body"], 2] > 0).sum())
     return entry
 
 
@@ -263,12 +276,7 @@ def read_detections(path: Path, images: dict[int, ImageRef], funnel: Funnel) -> 
 
     images: those of the validation set by id. The order is the file's, grouped by image.
     """
-    try:
-        detections = loads_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"there is no detection file {path}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from error
+    detections = load_whole(path, "detection file")
     return detections_to_persons(path, detections, images, funnel)
 
 
@@ -293,7 +301,7 @@ def detections_to_persons(path: Path, detections: Any, images: dict[int, ImageRe
             funnel.drop(NOT_PERSON, where)
         elif detection["image_id"] not in images:
             funnel.drop("image not in this validation set", f"image {detection['image_id']}")
-        elif any(value is None or not math.isfinite(value) for value in [*box, score]):
+        elif not all(map(_finite, [*box, score])):
             funnel.drop(NOT_FINITE, where)
         elif box[2] <= 0 or box[3] <= 0:
             funnel.drop(DEGENERATE, where)

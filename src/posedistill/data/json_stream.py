@@ -28,8 +28,19 @@ def _loads(raw: bytes, path: Path, where: str) -> Any:
         pass
     try:
         return json.loads(raw)  # NaN and Infinity, which some exporters write, are not JSON, but Python reads them
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: {where} is not valid JSON ({error})") from error
+
+
+def load_whole(path: Path, what: str) -> Any:
+    """All of a JSON file at once, NaN and Infinity allowed. UserError if it is missing or no JSON."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there is no {what} {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {what} {path}: {error.strerror}") from error
+    return _loads(raw, path, "the file")
 
 
 def _end_of(data: mmap.mmap, start: int) -> int:
@@ -49,7 +60,8 @@ def _end_of(data: mmap.mmap, start: int) -> int:
 def top_level(path: Path, *, streamed: str) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     """All top-level entries of a JSON object apart from list `streamed`, and an iterator over that list's records.
 
-    Raises UserError if the file is missing, empty, cut off or no JSON object, or if a record is not an object.
+    Raises UserError if the file is missing, empty, cut off or no JSON object, if an entry is there twice or `streamed`
+    is not, or if a record is not an object.
     """
     try:
         with path.open("rb") as file:
@@ -62,7 +74,7 @@ def top_level(path: Path, *, streamed: str) -> tuple[dict[str, Any], Iterator[di
     return entries, _records(data, path, streamed, span)
 
 
-def _scan(data: mmap.mmap, path: Path, streamed: str) -> tuple[dict[str, Any], tuple[int, int] | None]:
+def _scan(data: mmap.mmap, path: Path, streamed: str) -> tuple[dict[str, Any], tuple[int, int]]:
     """Parse every entry but `streamed`, whose place is returned."""
     position = 0
     while position < len(data) and data[position] in b" \t\r\n\xef\xbb\xbf":
@@ -80,8 +92,12 @@ def _scan(data: mmap.mmap, path: Path, streamed: str) -> tuple[dict[str, Any], t
             closing = re.compile(rb"\s*\}").match(data, position)
             if not closing:
                 raise UserError(f"{path}: not valid JSON near byte {position} (cut off?)")
+            if span is None:
+                raise UserError(f"{path}: the file: {streamed}: found nothing, expected a list")
             return entries, span
         key = _loads(match.group(1), path, "a key")
+        if key in entries or (key == streamed and span):
+            raise UserError(f"{path}: the file: {key}: there twice")
         start = match.end()
         if start < len(data) and data[start] in b"{[":
             end = _end_of(data, start)
@@ -99,9 +115,7 @@ def _scan(data: mmap.mmap, path: Path, streamed: str) -> tuple[dict[str, Any], t
         position = end
 
 
-def _records(data: mmap.mmap, path: Path, name: str, span: tuple[int, int] | None) -> Iterator[dict[str, Any]]:
-    if span is None:
-        return
+def _records(data: mmap.mmap, path: Path, name: str, span: tuple[int, int]) -> Iterator[dict[str, Any]]:
     position, index = span[0] + 1, 0
     while True:
         match = _NEXT.match(data, position)

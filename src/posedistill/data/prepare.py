@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,7 @@ class PrepareReport:
     """What prepare did, for the notebook; also written to prepared/report.json.
 
     sets: one entry for `train` and for each validation set: persons, images, bytes, parts (labelled counts), …
-    funnels: as Funnel.as_dict; they add up. broken: pictures that could not be used, with the reason.
+    funnels: as Funnel.as_dict, with their set; they add up. broken: pictures that could not be used, with the reason.
     """
 
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class _Run:
         digests = self._look_at_files(pictures, names)
         folder = self._work_folder("train", loaded, self.P.data.train, digests)
         parts = self._write_parts("train", folder, pictures)
-        dropped = self._count_broken(parts, loaded, names)
+        dropped = self._count_broken("train", parts, loaded, names)
         rows = [part["rows"] for part in parts]
         if not sum(rows):
             raise UserError("data.train: no person is left to train on (prepared/report.json is not written)")
@@ -118,7 +120,7 @@ class _Run:
         digests = self._look_at_files(pictures, [source.name])
         folder = self._work_folder(name, [loaded], [source], digests)
         parts = self._write_parts("val", folder, pictures)
-        dropped = self._count_broken(parts, [loaded], [source.name])
+        dropped = self._count_broken(name, parts, [loaded], [source.name])
         target = _fresh(self.out / name)
         image_index: dict[int, int] = {}
         for part in parts:
@@ -183,8 +185,12 @@ class _Run:
         with tqdm(
             total=people, initial=people - left, unit="person", desc=f"preparing {kind}", disable=not self.progress
         ) as bar:
+            start = time.perf_counter()
             for done in work.in_parts(make_part, iter(todo), min(self.workers, len(todo))):
                 bar.update(done)
+        if todo and self.progress:  # for whoever waits; a time has no place in the report, which is the same every time
+            rate = left / max(time.perf_counter() - start, 1e-9)
+            print(f"{kind}: {left:,} persons, {rate:,.0f} a second", file=sys.stderr)
         return [json.loads(notes_path(folder, task.index).read_text()) for task in tasks]
 
     def _look_at_files(self, pictures: list[Picture], names: list[str]) -> list[dict[str, Any]]:
@@ -226,7 +232,7 @@ class _Run:
             )
 
     def _count_broken(
-        self, parts: list[dict[str, Any]], loaded: Sequence[sources.Loaded], names: list[str]
+        self, split: str, parts: list[dict[str, Any]], loaded: Sequence[sources.Loaded], names: list[str]
     ) -> dict[str, int]:
         """Move the persons of broken pictures from kept to dropped; fail if they are too many."""
         total = [len({person.image for person in one.persons}) for one in loaded]
@@ -237,13 +243,15 @@ class _Run:
                 funnel = _funnel_of(one.funnels, name)
                 funnel.drop(reason, name, persons)
                 funnel.kept -= persons
-                self.report.broken.append({"source": funnel.source, "picture": name, "reason": reason})
+                self.report.broken.append(
+                    {"set": split, "source": funnel.source, "picture": name, "reason": reason, "persons": persons}
+                )
             for _, name, what in (entry for part in parts for entry in part["odd"] if entry[0] == index):
                 _funnel_of(one.funnels, name).note(f"picture: {what}", name)
         for one in loaded:
             for funnel in one.funnels:
                 funnel.check()
-                self.report.funnels.append(funnel.as_dict())
+                self.report.funnels.append({"set": split, **funnel.as_dict()})
         return {
             names[i]: sum(1 for part in parts for entry in part["broken"] if entry[0] == i) for i in range(len(names))
         }

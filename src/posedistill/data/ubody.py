@@ -5,7 +5,7 @@ Expected below `data.root` (the layout of the official download; each folder can
     UBody/annotations/<scene>/keypoint_annotation.json      or <split>_annotations.json as mmpose's converter writes it
     UBody/splits/intra_scene_test_list.npy                  names of the test videos
     UBody/videos/<scene>/<video>.mp4                        read directly, nothing needs to be cut to frames
-    UBody/images/<scene>/<video>/000001.png                 used instead of the video, where there
+    UBody/images/<scene>/<video>/000001.png                 used instead of the video, frame by frame, where there
 
 As published, pictures are kept whose image id is a multiple of `step` (10), and frame `000010.png` is the tenth frame
 of the video played at 30 frames a second (the official script cuts with `ffmpeg -r 30`).
@@ -34,7 +34,7 @@ OTHER_STEP = "frame between the steps"
 OTHER_SPLIT = "video of the other split"
 
 # Image ids repeat from scene to scene; in the stores and in gt.json they are made unique by the scene's place.
-SCENE_IDS = 10_000_000
+SCENE_IDS = 10**12
 
 
 class Frames:
@@ -47,19 +47,20 @@ class Frames:
             for path in sorted(videos.rglob("*")):
                 if path.suffix.lower() in VIDEO_SUFFIXES:
                     self.videos.setdefault(path.stem, []).append(path)
-        self._folders: dict[Path, bool] = {}
+        self._files: dict[Path, set[str]] = {}
 
-    def _has(self, folder: Path) -> bool:
-        if folder not in self._folders:
-            self._folders[folder] = folder.is_dir()
-        return self._folders[folder]
+    def _has(self, folder: Path, name: str) -> bool:
+        """Whether a folder of cut frames holds a file: its names are read once."""
+        if folder not in self._files:
+            self._files[folder] = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        return name in self._files[folder]
 
     def find(self, scene: str, name: PurePosixPath, image: dict[str, Any], funnel: Funnel) -> ImageRef:
         """The frame `name` (<video>/<number>.png, perhaps below the scene's folder) of a scene."""
         size = image["width"], image["height"]
         label = f"{scene}/{name.parent.name}/{name.name}"
         for folder in (self.images / scene / name.parent, self.images / name.parent):
-            if self._has(folder):
+            if self._has(folder, name.name):
                 return ImageRef(str(folder / name.name), None, *size, label)
         video = self._video(scene, name.parent.name, funnel)
         if video is not None and name.stem.isdigit():
@@ -138,7 +139,10 @@ def load(
             scene: str = scene,
             funnel: Funnel = funnel,
             skipped: Funnel = skipped,
+            path: Path = path,
         ) -> ImageRef | None:
+            if not 0 <= image["id"] < SCENE_IDS:
+                raise UserError(f"{path}: image {image['id']}: id: expected 0 or more and less than {SCENE_IDS:,}")
             skipped.read += 1
             reason = wanted(image)
             if reason:

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from posedistill.data import coco
+from posedistill.data.json_stream import load_whole
 from posedistill.data.person import Funnel, ImageRef, Person, no_keypoints
 from posedistill.data.ubody import VIDEO_SUFFIXES
 from posedistill.errors import UserError
-from posedistill.files import loads_json
 from posedistill.params import Source
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -86,12 +86,7 @@ def _video_frames(path: Path, step: int) -> dict[int, ImageRef]:
 
 def _boxes(path: Path, refs: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
     """Persons of a detection file; entries may name their picture by `file_name`."""
-    try:
-        entries = loads_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"there is no detection file {path}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from error
+    entries = load_whole(path, "detection file")
     if isinstance(entries, list):
         names = {ref.name: identity for identity, ref in refs.items()}
         for index, entry in enumerate(entries):
