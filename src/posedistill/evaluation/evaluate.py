@@ -68,6 +68,8 @@ class Evaluation:
             "persons": self.persons,
             "val_set": self.val_set,
         }
+        if self.others:
+            content["other_sets"] = {other.val_set: other.content() for other in self.others}
         return files.rounded(content)
 
 
@@ -101,10 +103,11 @@ def evaluate_model(params: Params, name: str) -> Evaluation:
     model.to(device_of(params))
     found = []
     for val_set in sets:
-        evaluation = judge(params, model, ValStore(PREPARED / f"val-{val_set}"), name, val_set, size)
-        _write(evaluation, files.file_name(name, None if val_set == sets[0] else val_set))
-        found.append(evaluation)
-    return replace(found[0], others=tuple(found[1:]))
+        found.append(judge(params, model, ValStore(PREPARED / f"val-{val_set}"), name, val_set, size))
+    evaluation = replace(found[0], others=tuple(found[1:]))
+    for one in (evaluation, *evaluation.others):
+        _write(one, files.file_name(name, None if one is evaluation else one.val_set))
+    return evaluation
 
 
 def _load(params: Params, name: str) -> tuple[PoseModel, tuple[int, int]]:

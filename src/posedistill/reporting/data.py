@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from posedistill.data.store import TrainStore
 from posedistill.evaluation.records import read_ground_truth
 from posedistill.keypoints import PARTS
 from posedistill.reporting.curves import panels
-from posedistill.reporting.style import BLUE, GREY, ORANGE, PART_COLORS, PART_NAMES
+from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PART_COLORS, PART_NAMES, PINK, RED
 from posedistill.reporting.tables import Plain, Table
 
-SET_COLORS = (BLUE, ORANGE, GREY)
+SET_COLORS = (BLUE, ORANGE, GREY, GREEN, RED, PINK)
+SET_LINES = ("-", "--", ":", "-.")
+CASES = 3  # named beside each reason
+BROKEN = 30  # pictures listed
 
 
 @dataclass(frozen=True)
@@ -89,16 +93,49 @@ def funnel_table(funnels: Sequence[Mapping[str, Any]]) -> Table:
     """What was read, what was kept, and why the rest was not; `funnels` as in prepared/report.json."""
     rows = []
     for funnel in funnels:
-        counts = {"read": funnel["read"], **funnel["dropped"], "kept": funnel["kept"]}
-        for step, count in counts.items():
-            sign = "" if step in ("read", "kept") else "dropped: "
-            rows.append({"source": f"{funnel['source']}, {funnel['what']}", "step": sign + step, "count": count})
-        rows += [
-            {"source": f"{funnel['source']}, {funnel['what']}", "step": f"kept, but: {note}", "count": count}
-            for note, count in funnel["notes"].items()
-        ]
-    frame = pd.DataFrame(rows, columns=["source", "step", "count"]).set_index("source")
-    return Table(frame, {"count": "{:,}"})
+        counts = [("read", funnel["read"], "")]
+        counts += [(name, count, "dropped: ") for name, count in funnel["dropped"].items()]
+        counts.append(("kept", funnel["kept"], ""))
+        counts += [(name, count, "kept, but: ") for name, count in funnel["notes"].items()]
+        source = f"{funnel['set']}: {funnel['source']}, {funnel['what']}"
+        for name, count, sign in counts:
+            cases = funnel["examples"].get(name, [])
+            shown = ", ".join(cases[:CASES]) + (", …" if len(cases) > CASES else "")
+            rows.append({"source": source, "step": sign + name, "count": count, "cases": shown})
+    frame = pd.DataFrame(rows, columns=["source", "step", "count", "cases"]).set_index("source")
+    return Table(frame, {"count": "{:,}"}, "cases: the first few; prepared/report.json lists up to 20 of each kind.")
+
+
+def broken_table(broken: Sequence[Mapping[str, Any]]) -> Table | Plain:
+    """The pictures that could not be used; `broken` as in prepared/report.json."""
+    if not broken:
+        return Plain("Every picture could be read.")
+    columns = ["set", "source", "picture", "reason", "persons"]
+    frame = pd.DataFrame(broken[:BROKEN], columns=columns).set_index("set")
+    left = len(broken) - len(frame)
+    return Table(frame, notes=f"{left:,} more in prepared/report.json." if left else ())
+
+
+def stores_table(sets: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What was read and what it takes; `sets` as in prepared/report.json."""
+    rows = {}
+    for name, entry in sets.items():
+        raw = entry["sources"]
+        rows[name] = {
+            "files read": sum(source["files"] for source in raw),
+            "MB read": sum(source["bytes"] for source in raw) / 1e6,
+            "pictures left out": entry["broken pictures"],
+            "images": entry["images"],
+            "persons or boxes": entry["persons"],
+            "MB": entry["bytes"] / 1e6,
+            "bytes a person": entry["bytes"] / entry["persons"] if entry["persons"] else None,
+            "stored smaller, %": 100 * entry["reduced share"] if "reduced share" in entry else None,
+        }
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index.name = "store"
+    formats = dict.fromkeys(("files read", "pictures left out", "images", "persons or boxes"), "{:,}")
+    formats |= {"MB read": "{:,.1f}", "MB": "{:,.1f}", "bytes a person": "{:,.0f}", "stored smaller, %": "{:.1f}"}
+    return Table(frame, formats)
 
 
 def boxes_table(sets: Mapping[str, Mapping[str, Any]]) -> Table | Plain:
@@ -109,11 +146,27 @@ def boxes_table(sets: Mapping[str, Mapping[str, Any]]) -> Table | Plain:
     rows = {}
     for name, overlap in found.items():
         recall = {f"found at IoU {step}, %": 100 * (share or 0) for step, share in overlap["recall"].items()}
-        rows[name] = {"boxes": overlap["detections"], "annotated persons": overlap["annotated persons"], **recall}
+        rows[name] = {
+            "boxes": overlap["detections"],
+            "annotated persons": overlap["annotated persons"],
+            "mean best IoU": overlap["mean best IoU"],
+            **recall,
+        }
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "set"
     shares = {name: "{:.1f}" for name in frame.columns if name.endswith("%")}
-    return Table(frame, {"boxes": "{:,}", "annotated persons": "{:,}", **shares})
+    return Table(frame, {"boxes": "{:,}", "annotated persons": "{:,}", **shares, "mean best IoU": "{:.3f}"})
+
+
+def boxes_figure(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Best IoU of a detector box with each annotated person, one panel a set that has detector boxes."""
+    found = {name: entry["overlap"] for name, entry in sets.items() if "overlap" in entry}
+    figure, axes = panels(len(found), 2.9)
+    for axis, (name, overlap) in zip(axes, found.items()):
+        steps = np.linspace(0, 1, len(overlap["histogram"]) + 1)
+        axis.bar(steps[:-1], overlap["histogram"], width=steps[1], align="edge", color=ORANGE, lw=0.3)
+        axis.set(title=f"{name}: best detector box", xlabel="IoU with the annotated box", ylabel="persons", xlim=(0, 1))
+    return figure
 
 
 def counts_table(sets: Mapping[str, PersonTable]) -> Table:
@@ -137,21 +190,22 @@ def counts_table(sets: Mapping[str, PersonTable]) -> Table:
 
 
 def visibility_table(sets: Mapping[str, PersonTable]) -> Table:
-    """Per part: share of persons with a labelled point of it, and share of its points that are labelled, in %."""
+    """Per part: persons with a labelled point of it, their share, and the share of its points that are labelled."""
     columns: dict[str, list[float]] = {}
     for name, persons in sets.items():
         seen = [persons.keypoints[:, part, 2] > 0 for part in PARTS.values()]
-        columns[f"{name}: persons"] = [100 * float(part.any(1).mean()) if len(part) else np.nan for part in seen]
-        columns[f"{name}: points"] = [100 * float(part.mean()) if len(part) else np.nan for part in seen]
+        columns[f"{name}: persons"] = [int(part.any(1).sum()) for part in seen]
+        columns[f"{name}: persons, %"] = [100 * float(part.any(1).mean()) if len(part) else np.nan for part in seen]
+        columns[f"{name}: points, %"] = [100 * float(part.mean()) if len(part) else np.nan for part in seen]
     frame = pd.DataFrame(columns, index=[PART_NAMES[part] for part in PARTS])
-    frame.index.name = "labelled, %"
-    return Table(frame, "{:.0f}")
+    frame.index.name = "labelled"
+    return Table(frame, {name: "{:.0f}" if name.endswith("%") else "{:,}" for name in frame.columns})
 
 
 def visibility_figure(sets: Mapping[str, PersonTable]) -> Figure:
     """Share of persons in whom each keypoint is labelled, one line per set, parts as bands."""
     figure, (axes,) = panels(1, 3.2)
-    for (name, persons), color, line in zip(sets.items(), SET_COLORS, ("-", "--", ":")):
+    for (name, persons), color, line in zip(sets.items(), cycle(SET_COLORS), cycle(SET_LINES)):
         share = 100 * (persons.keypoints[..., 2] > 0).mean(0)
         axes.plot(np.arange(133), share, line, color=color, label=name, lw=1.4)
     for part, where in PARTS.items():

@@ -94,6 +94,21 @@ def _over_baseline(differences: Mapping[str, Mapping[str, Difference]], model: s
     return found[0] if found else None
 
 
+def other_sets_tables(comparison: Comparison) -> list[Table]:
+    """AP and mean OKS of all models on each further validation set: sets are never pooled."""
+    tables = []
+    for val_set in next(iter(comparison.metrics.values())).get("other_sets", {}):
+        rows = {}
+        for model, metrics in comparison.metrics.items():
+            found = metrics["other_sets"][val_set]
+            row = {f"AP {PART_NAMES[part]}": 100 * found[part]["AP"] for part in PARTS}
+            rows[MODEL_NAMES[model]] = {**row, "mean OKS": 100 * found["mean_oks"]["wholebody"]}
+        frame = pd.DataFrame.from_dict(rows, orient="index")
+        frame.index.name = f"{val_set}, %"
+        tables.append(Table(frame, "{:.1f}"))
+    return tables
+
+
 def verdicts(comparison: Comparison) -> str:
     """What the intervals say of mean OKS, one line a pair, as Markdown."""
     return "\n".join(f"- {in_words(title, parts['wholebody'], 'mean OKS')}" for title, parts in comparison.oks.items())

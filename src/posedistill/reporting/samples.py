@@ -48,11 +48,11 @@ def draw_people(image: Image.Image, people: Sequence[NDArray] | NDArray, zoom: f
     return shown
 
 
-def crops_sheet(store: TrainStore, count: int = 14, height: int = 200) -> Image.Image:
-    """Training crops as they are stored, with labels."""
+def crops_sheet(store: TrainStore, rows: Sequence[int], height: int = 200) -> Image.Image:
+    """Training crops as they are stored, with labels; `rows` of the store."""
     tiles, titles = [], []
-    for i in spread(count, len(store)):
-        record = store[int(i)]
+    for i in rows:
+        record = store[i]
         image = Image.fromarray(record.pixels())
         zoom = height / image.height
         tiles.append(draw_people(image, record.keypoints[None], zoom))
