@@ -45,6 +45,15 @@ def test_a_figure_is_the_same_file_twice_and_holds_no_software(tmp_path: Path):
     assert repr(first) == "a-loss"
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.8, 1.9), (0.01, 3.0), (4e-4, 90.0)])
+def test_a_loss_has_numbers_at_its_axis(low: float, high: float):
+    history = HISTORY.assign(label=np.geomspace(high, low, 4))
+    loss, rate = training.loss_figure(history).axes
+    first, last = loss.get_ylim()
+    assert len([tick for tick in loss.get_yticks() if first <= tick <= last]) >= 3
+    assert rate.get_title(loc="left") == "Learning rate, $10^{-3}$"
+
+
 def test_only_the_terms_that_a_training_has_are_drawn():
     assert training.terms_of(HISTORY) == ["label"]
     assert training.terms_of(HISTORY.assign(logit=0.1)) == ["label", "logit", "total"]
@@ -120,6 +129,14 @@ def test_data_figures_and_tables():
         assert figure.axes
 
 
+def test_the_way_of_the_persons_names_the_set():
+    kept = {"source": "mine", "what": "persons", "read": 5, "kept": 4, "dropped": {"no box": 1}, "notes": {}}
+    head, rows = data.funnel_table([{"set": "train", **kept}, {"set": "val-mine", **kept}]).cells()
+    assert head == ["set", "source", "step", "count"]
+    assert [row[0] for row in rows] == ["train"] * 3 + ["val-mine"] * 3
+    assert rows[1] == ["train", "mine, persons", "dropped: no box", "1"]
+
+
 def test_evaluation_figures():
     truth = annotations()
     matched = match_wholebody(truth, predictions(truth, 3.0))
@@ -136,9 +153,15 @@ def test_differences_in_words_and_figures():
     gain = comparison.Difference.of((0.02, 0.01, 0.03))
     level = comparison.Difference.of((0.001, -0.01, 0.012))
     assert gain.significant and not level.significant
-    assert "a real gain" in comparison.in_words("a − b", gain, "mean OKS", (3, 3))
+    assert comparison.in_words("a − b", gain, "mean OKS", (3, 3)).endswith(
+        "a real gain on these images, and in 3 of 3 seeds."
+    )
+    assert "but only in 2 of 3 seeds" in comparison.in_words("a − b", gain, "mean OKS", (2, 3))
     assert "not told apart" in comparison.in_words("a − b", level, "mean OKS")
-    assert "real loss" in comparison.in_words("a − b", comparison.Difference(-2, -3, -1), "mean OKS")
+    loss = comparison.Difference(-2, -3, -1)
+    assert comparison.in_words("a − b", loss, "mean OKS", (0, 3)).endswith(
+        "a real loss on these images, and in 3 of 3 seeds."
+    )
     figure = comparison.forest_figure({"a − b": {"body": gain, "face": level}}, "points")
     filled = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert filled[0] != "white" and filled[1] == "white"

@@ -80,10 +80,35 @@ def test_ablation_tables_and_figures():
     results = _results()
     figure = ablation.variants_figure(seeds.by_seed(results), "title")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ablation.NAMES.values())
-    assert ablation.differences_figure(seeds.differences(results), "points").axes
+    assert ablation.differences_figure(results, "points").axes
+    other = ablation.published_table(results, {"models": {"logits": {"0": {"AP": {"wholebody": 0.2}}}}})
+    assert other.frame.loc["teacher's logits, no label", "here"] == 20
     table = ablation.published_table(results)
+    assert "+0.5" in table.markdown() and "make unlabelled" in table.markdown()
     assert table.frame.loc["teacher's logits, no label", "published"] == 60.9
     assert table.frame.loc["teacher's logits, no label", "here"] is None
+
+
+def test_the_conclusion_calls_a_gain_only_what_every_seed_shows():
+    parts = ("wholebody", "body", "foot", "face", "hand")
+
+    def case(mean: float, half: float, *single: float) -> dict:
+        pooled = {part: [mean, mean - half, mean + half] for part in parts}
+        return {"pooled": pooled, "seeds": {str(i): [value, 0, 0] for i, value in enumerate(single)}}
+
+    differences = {
+        "a − b": case(0.02, 0.01, 0.02, 0.01),
+        "c − b": case(-0.02, 0.01, -0.03, -0.01),
+        "d − b": case(0.002, 0.01, 0.001, 0.003),
+        "e − b": case(0.02, 0.01, 0.05, -0.01),
+    }
+    text = ablation.conclusion({"seeds": [0, 1], "models": {}, "differences": differences})
+    assert "**Gains**: a − b (+2.0)." in text
+    assert "**Losses**: c − b (-2.0)." in text
+    assert "**Not told apart from zero**: d − b (+0.2)." in text
+    assert "**The seeds disagree**: e − b (+2.0)." in text
+    none = ablation.conclusion({"seeds": [0], "models": {}, "differences": {}})
+    assert "**Gains**: none." in none and "disagree" not in none
 
 
 def test_the_names_of_variants_are_those_that_are_trained():

@@ -1,9 +1,12 @@
 """Tables: what stands in their cells, as HTML and as Markdown."""
 
+from pathlib import Path
+
 import pandas as pd
 
+from posedistill.params import load_params
 from posedistill.reporting import published
-from posedistill.reporting.tables import Table, interval, key_values
+from posedistill.reporting.tables import Table, interval, key_values, settings_table
 
 
 def test_missing_values_formats_and_marks():
@@ -21,6 +24,13 @@ def test_missing_values_formats_and_marks():
 def test_settings_are_plain_words():
     table = key_values({"a": None, "b": True, "c": 7e-5, "d": [0.75, 1.25], "e": {"p": 0.5}, "f": 12000})
     assert [row[1] for row in table.cells()[1]] == ["none", "yes", "7e-05", "0.75, 1.25", "p 0.5", "12,000"]
+
+
+def test_a_checksum_in_the_settings_does_not_widen_the_table():
+    settings = load_params(Path(__file__).parents[2] / "params.yaml")
+    table = settings_table(settings.student, "student.")
+    (backbone,) = (row[1] for row in table.cells()[1] if row[0] == "student.backbone")
+    assert "assets/backbones" in backbone and "sha256" in backbone and backbone.endswith("…") and len(backbone) < 90
 
 
 def test_interval():

@@ -63,7 +63,7 @@ def ap_table(exported: Exported) -> Table:
         },
         index=pd.Index(["PyTorch", "onnxruntime"], name="AP, %"),
     )
-    return Table(frame.T.rename_axis("part"), formats="{:.2f}")
+    return Table(frame.T.rename_axis("AP, %"), formats="{:.2f}")
 
 
 def example_sheet(exported: Exported, count: int = 8, columns: int = 4) -> Image.Image:

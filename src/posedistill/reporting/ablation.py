@@ -9,7 +9,6 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from posedistill.reporting import published, seeds
-from posedistill.reporting.comparison import Difference
 from posedistill.reporting.curves import panels
 from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
 from posedistill.reporting.tables import Table
@@ -42,58 +41,80 @@ def variants_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Fi
     return figure
 
 
-def differences_figure(rows: Mapping[str, Mapping[str, Difference]], xlabel: str, part: str = "wholebody") -> Figure:
-    """The differences of one part, a row each, with their intervals; filled where the interval excludes 0."""
+def differences_figure(results: Mapping[str, Any], xlabel: str, part: str = "wholebody") -> Figure:
+    """The differences of one part, a row each, with their intervals; filled where the interval excludes 0. Small
+    strokes: the whole-body difference of each seed by itself."""
+    rows = seeds.differences(results)
     figure, (axes,) = panels(1, 0.9 + 0.36 * len(rows))
-    for place, parts in enumerate(rows.values()):
+    for place, (title, parts) in enumerate(rows.items()):
         item = parts[part]
+        if part == "wholebody":
+            single = [100 * values[0] for values in results["differences"][title]["seeds"].values()]
+            axes.plot(single, np.full(len(single), place - 0.28), "|", ms=8, mew=1.8, color="#000000")
         color = GREY if not item.significant else (BLUE if item.mean > 0 else RED)
         axes.plot([item.low, item.high], [place, place], color=color, lw=2.2, solid_capstyle="butt")
         axes.plot(item.mean, place, "o", ms=7, mfc=color if item.significant else "white", mec=color, mew=1.8)
     axes.axvline(0, color="#000000", lw=1)
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), title="Pooled over the seeds, 95 % intervals over images")
+    axes.set(
+        xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), title="Pooled over the seeds, 95 % intervals; strokes: each seed"
+    )
     axes.grid(axis="y", visible=False)
     return figure
 
 
-def published_table(results: Mapping[str, Any]) -> Table:
-    """Our AP of the variants that the literature reports too, beside the published single figures."""
+def published_table(results: Mapping[str, Any], unlabelled: Mapping[str, Any] | None = None) -> Table:
+    """Our AP of the variants that the literature reports too, beside the published single figures.
 
-    def ours(variant: str) -> float:
-        return 100 * float(np.mean([seed["AP"]["wholebody"] for seed in results["models"][variant].values()]))
+    `unlabelled` holds the results of `make unlabelled`, if they are there: the student that never sees a label.
+    """
 
-    rows = [
-        ("labels only", ours("baseline"), published.ABLATION["labels only"], "RTMPose-l"),
-        (
-            "teacher's logits, no label",
-            None,
-            published.ABLATION["teacher's logits only, no label"],
-            "RTMPose-l, stage 1",
-        ),
-        ("labels + logits", ours("logit"), None, None),
-        ("labels + features + logits, then stage 2", ours("stage2"), None, None),
-    ]
-    frame = pd.DataFrame(
-        [row[1:] for row in rows], index=[row[0] for row in rows], columns=["here", "published", "published model"]
-    ).astype(object)
+    def ours(found: Mapping[str, Any] | None, variant: str) -> float | None:
+        seeds = ((found or {}).get("models") or {}).get(variant, {})
+        return 100 * float(np.mean([seed["AP"]["wholebody"] for seed in seeds.values()])) if seeds else None
+
+    labels, logits = published.ABLATION["labels only"], published.ABLATION["teacher's logits only, no label"]
+    rows = {
+        "labels only": (ours(results, "baseline"), labels),
+        "teacher's logits, no label": (ours(unlabelled, "logits"), logits),
+        "labels + logits": (ours(results, "logit"), None),
+        "labels + features + logits (stage 1)": (ours(results, "both"), None),
+        "both stages": (ours(results, "stage2"), None),
+    }
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["here", "published"]).astype(object)
     frame = frame.where(frame.notna(), None)
     frame.index.name = "whole-body AP, %"
-    return Table(
-        frame,
-        {"here": "{:.1f}", "published": "{:.1f}"},
-        "Published: COCO-WholeBody val, 256×192, one run each. Here: rendered people, mean over the seeds.",
-    )
+    notes = [
+        f"Published: RTMPose-l, stage 1, COCO-WholeBody val, 256×192, one run each: {logits - labels:+.1f} for the "
+        "teacher's logits without labels. Here: rendered people, mean over the seeds."
+    ]
+    if frame.loc["teacher's logits, no label", "here"] is None:
+        notes.append("A student that never sees a label is trained by `make unlabelled`.")
+    return Table(frame, "{:.1f}", notes)
 
 
 def conclusion(results: Mapping[str, Any]) -> str:
-    """In plain words which comparisons are told apart from zero, and which are not, as Markdown."""
-    groups: dict[str, list[str]] = {"gains": [], "losses": [], "not told apart from zero": []}
+    """In plain words which comparisons are told apart from zero, and which are not, as Markdown.
+
+    A gain or a loss counts only if the pooled interval excludes zero and every training seed has the same sign.
+    """
+    gains, losses, torn, unknown = "gains", "losses", "the seeds disagree", "not told apart from zero"
+    groups: dict[str, list[str]] = {gains: [], losses: [], torn: [], unknown: []}
     for title, parts in seeds.differences(results).items():
         item = parts["wholebody"]
-        kind = "not told apart from zero" if not item.significant else ("gains" if item.mean > 0 else "losses")
+        signs = {values[0] > 0 for values in results["differences"][title]["seeds"].values()}
+        if not item.significant:
+            kind = unknown
+        elif len(signs) > 1:
+            kind = torn
+        else:
+            kind = gains if item.mean > 0 else losses
         groups[kind].append(f"{title} ({item.mean:+.1f})")
-    lines = [f"- **{name.capitalize()}**: {'; '.join(found) or 'none'}." for name, found in groups.items()]
+    lines = [
+        f"- **{name.capitalize()}**: {'; '.join(found) or 'none'}."
+        for name, found in groups.items()
+        if found or name != torn
+    ]
     return "Whole-body mean OKS, in points:\n\n" + "\n".join(lines)
 
 

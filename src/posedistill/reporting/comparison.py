@@ -94,9 +94,16 @@ def seeds_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figur
 
 def in_words(name: str, item: Difference, what: str, positive: tuple[int, int] | None = None) -> str:
     """One sentence: how large a difference is and whether the interval excludes 0."""
-    if item.significant:
-        verdict = "a real gain" if item.mean > 0 else "a real loss"
+    if not item.significant:
+        verdict = "not told apart from zero on these images"
     else:
-        verdict = "not told apart from zero"
-    seeds = f"; {positive[0]} of {positive[1]} seeds are above zero" if positive else ""
-    return f"**{name}**: {item} points of {what}: {verdict} on these images{seeds}."
+        verdict = f"a real {'gain' if item.mean > 0 else 'loss'} on these images"
+    seeds = ""
+    if positive:
+        above, count = positive
+        agreeing = above if item.mean > 0 else count - above
+        if item.significant:
+            seeds = f", {'and' if agreeing == count else 'but only'} in {agreeing} of {count} seeds"
+        else:
+            seeds = f"; {above} of {count} seeds are above zero"
+    return f"**{name}**: {item} points of {what}: {verdict}{seeds}."

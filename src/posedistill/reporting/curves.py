@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from posedistill.errors import UserError
-from posedistill.reporting.style import BLUE, GREEN, MODEL_COLORS, MODEL_NAMES, ORANGE, RED
+from posedistill.reporting.style import BLUE, GREEN, MODEL_COLORS, MODEL_MARKERS, MODEL_NAMES, ORANGE, RED
 
 CURVES = Path("reports/curves")
 TERM_NAMES = {"label": "labels", "feature": "features", "logit": "logits", "total": "total"}
@@ -56,7 +56,8 @@ def compare_runs(runs: Mapping[str, pd.DataFrame], column: str, title: str, scal
             continue
         seen = frame[["epoch", column]].dropna()
         color, label = MODEL_COLORS.get(name, RED), MODEL_NAMES.get(name, name)
-        axes.plot(seen["epoch"], scale * seen[column], "-", marker="o", ms=5, color=color, label=label)
+        marker = MODEL_MARKERS.get(name, "o")
+        axes.plot(seen["epoch"], scale * seen[column], "-", marker=marker, ms=6, color=color, label=label)
     axes.set(title=title, xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)

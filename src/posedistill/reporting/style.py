@@ -26,6 +26,7 @@ MODEL_COLORS = {
     "stage1": ORANGE,
     "stage2": RED,
 }
+MODEL_MARKERS = {"teacher": "D", "baseline": "o", "baseline_long": "v", "stage1": "s", "stage2": "^"}
 MODEL_NAMES = {
     "teacher": "teacher",
     "baseline": "baseline",

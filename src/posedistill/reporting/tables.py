@@ -113,8 +113,16 @@ def _setting(value: Any) -> Any:
     if isinstance(value, list | tuple) and value and hasattr(value[0], "present"):
         return "; ".join(_setting(item) for item in value)
     if hasattr(value, "present"):
-        return ", ".join(f"{name} {_plain(_setting(item))}" for name, item in value.present() if item is not None)
+        given = ((name, item) for name, item in value.present() if item is not None)
+        return ", ".join(
+            f"{name} {_short(item) if name == 'sha256' else _plain(_setting(item))}" for name, item in given
+        )
     return value
+
+
+def _short(checksum: str) -> str:
+    """Enough of a checksum to compare by eye: the whole would make the table wider than the page."""
+    return f"{checksum[:8]}…" if len(checksum) > 8 else checksum
 
 
 def interval(low: float, high: float, digits: int = 1) -> str:

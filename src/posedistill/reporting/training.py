@@ -1,6 +1,9 @@
 """Figures and the summary of one training, from the curves that it wrote."""
 
+import math
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -42,19 +45,26 @@ def loss_figure(history: pd.DataFrame) -> Figure:
         seen = history[["epoch", name]].dropna()
         loss.plot(seen["epoch"], seen[name], TERM_STYLES[name], color=TERM_COLORS[name], label=TERM_NAMES[name])
     loss.set_yscale("log")
-    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
-    loss.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    loss.yaxis.set_minor_locator(NullLocator())
+    _log_ticks(loss)
     loss.set_title("Weighted loss terms" if len(terms_of(history)) > 1 else "Loss")
     if len(terms_of(history)) > 1:
         loss.legend()
-    rate.plot(history["epoch"], history["lr"], color=GREY)
-    rate.set_title("Learning rate")
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3), useMathText=True)
+    power = math.floor(math.log10(max(float(history["lr"].max()), 1e-12)))
+    rate.plot(history["epoch"], history["lr"] / 10.0**power, color=GREY)
+    rate.set_title(f"Learning rate, $10^{{{power}}}$")
     rate.set_ylim(bottom=0)
     for axes in (loss, rate):
         epoch_ticks(axes, epochs)
     return figure
+
+
+def _log_ticks(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers; a short one has more of them in each decade."""
+    low, high = axes.get_ylim()
+    subs = (1, 1.2, 1.5, 2, 3, 4, 6, 8) if high < 8 * low else (1, 2, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def progress_figure(history: pd.DataFrame) -> Figure:
@@ -69,7 +79,7 @@ def progress_figure(history: pd.DataFrame) -> Figure:
     left.set_title("Training: keypoints within 5 % of the input, %")
     if "val_ap" in history:
         seen = history[["epoch", "val_ap"]].dropna()
-        right.plot(seen["epoch"], 100 * seen["val_ap"], "o-", color=ORANGE, ms=5)
+        right.plot(seen["epoch"], 100 * seen["val_ap"], "o-", color=ORANGE, ms=5, clip_on=False)
     right.set_title("Validation: whole-body AP, %")
     for axes in (left, right):
         axes.set_ylim(bottom=0)
