@@ -69,7 +69,7 @@ lab: setup  ## JupyterLab on the reports
 	@# It would ask whether it may fetch news.
 	@mkdir -p $(VENV)/etc/jupyter/labconfig
 	@echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' > $(VENV)/etc/jupyter/labconfig/page_config.json
-	jupyter lab reports
+	jupyter lab --LabApp.default_url=/lab/tree/reports
 
 html: setup  ## the reports as web pages that need no network, in html/
 	python -m posedistill.reporting.html
