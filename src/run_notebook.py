@@ -65,7 +65,7 @@ def read_job(stage: str) -> Job:
     notebooks = [dep for dep in entry.get("deps", []) if dep.endswith(".ipynb")]
     uncached = [
         filled(out)
-        for kind in ("plots", "metrics")
+        for kind in ("outs", "plots", "metrics")
         for one in entry.get(kind, [])
         if isinstance(one, dict)
         for out, options in one.items()
@@ -73,7 +73,7 @@ def read_job(stage: str) -> Job:
     ]
     reports = [out for out in uncached if out.endswith(".ipynb")]
     if len(notebooks) != 1 or len(reports) != 1:
-        raise UserError(f"dvc.yaml: stage {name} needs one notebook among its deps and one report among its plots")
+        raise UserError(f"dvc.yaml: stage {name} needs one notebook among its deps and one report among its outs")
     return Job(stage, Path(filled(notebooks[0])), Path(reports[0]), items, tuple(uncached))
 
 
@@ -249,6 +249,9 @@ def main(arguments: list[str] | None = None) -> int:
             return run(stage)
     except UserError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, or a folder that nobody may write to, met outside of the notebook
+        print(f"{stage}: cannot write {error.filename or 'its files'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{stage}: interrupted; the next run continues from the last checkpoint", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The runner of stage notebooks: reproducible reports, one line on a failure, the committed report kept."""
 
+import errno
 import json
 import os
 import signal
@@ -21,8 +22,9 @@ stages:
     cmd: python src/run_notebook.py one
     deps: [notebooks/01_one.ipynb]
     params: [loss.alpha, student]
-    plots:
+    outs:
       - reports/01_one.ipynb: {cache: false}
+    plots:
       - reports/figures/one: {cache: false}
   each:
     matrix:
@@ -30,7 +32,7 @@ stages:
     cmd: python src/run_notebook.py each@${item.model}
     deps: [notebooks/02_each.ipynb]
     params: [loss.beta]
-    plots:
+    outs:
       - reports/02_each-${item.model}.ipynb: {cache: false}
 """
 
@@ -183,6 +185,36 @@ def test_bad_settings_are_one_line_and_nothing_is_overwritten(project, old, new,
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert words in line
+    assert project.report.read_text() == "committed report"
+    assert project.figure.read_text() == "committed figure"
+
+
+def test_a_checkpoint_folder_that_cannot_be_written_is_one_line(project):
+    (project.folder / ".checkpoints").write_text("in the way")
+    project.remove_outputs()
+    done = project.run("print(1)")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("one: cannot write") and ".checkpoints" in line
+    assert project.report.read_text() == "committed report"
+
+
+def test_a_full_disk_is_one_line_and_the_committed_report_comes_back(project, monkeypatch, capsys):
+    """Met by the runner itself: papermill keeps the notebook after every cell."""
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "running.ipynb")
+
+    project.remove_outputs()
+    (project.folder / "notebooks" / "01_one.ipynb").write_text(notebook("print(1)"))
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr("papermill.execute_notebook", full)
+    monkeypatch.setattr(run_notebook, "prepare_environment", lambda runtime: None)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(project.folder))
+    monkeypatch.delenv("POSEDISTILL_CHECKPOINTS", raising=False)
+    assert run_notebook.main(["one"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == "one: cannot write running.ipynb: No space left on device"
     assert project.report.read_text() == "committed report"
     assert project.figure.read_text() == "committed figure"
 

@@ -58,7 +58,10 @@ def prepare(P: Params, out: Path | None = None, *, workers: int | None = None, p
     if not data_root.is_dir():
         raise UserError(f"data.root: there is no folder {data_root}; README says how to fetch the data")
     run = _Run(P, data_root, out, workers or work.cores(), progress)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}") from error
     run.train()
     for source in P.data.val:
         run.validation(source)
