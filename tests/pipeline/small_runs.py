@@ -1,4 +1,4 @@
-"""Small runs of the whole pipeline: one undisturbed, one killed without warning once a stage."""
+"""Small runs of the whole pipeline: one undisturbed, one ended by a signal once a stage."""
 
 import os
 import signal
@@ -11,12 +11,20 @@ import psutil
 from clone import Clone
 
 TRAININGS = ("teacher", "baseline", "stage1", "stage2")
+# How the stages of the second run end: Ctrl-C, a polite request, and no warning at all.
+ENDINGS = {
+    "prepare": signal.SIGKILL,
+    "teacher": signal.SIGINT,
+    "baseline": signal.SIGTERM,
+    "stage1": signal.SIGKILL,
+    "stage2": signal.SIGINT,
+}
 EPOCHS = {"teacher.epochs": 2, "student.epochs": 2, "stage2.epochs": 2}
 
 
 @dataclass
 class Runs:
-    """undisturbed: the finished pipeline, committed. killed: the same up to stage 2, killed once a stage."""
+    """undisturbed: the finished pipeline, committed. killed: the same up to stage 2, ended once a stage."""
 
     undisturbed: Clone
     killed: Clone
@@ -28,8 +36,8 @@ def steps(clone: Clone, stage: str) -> list[str]:
     return [line for log in clone.checkpoints.glob(f"{stage}-*/steps.log") for line in log.read_text().splitlines()]
 
 
-def kill_during(clone: Clone, stage: str, reached: Callable[[], bool]) -> bool:
-    """Run the pipeline up to `stage`, and kill it without warning once `reached`; False if it ended before."""
+def kill_during(clone: Clone, stage: str, reached: Callable[[], bool], how: int = signal.SIGKILL) -> bool:
+    """Run the pipeline up to `stage`, and send it a signal once `reached`; False if it ended before."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", stage],
         cwd=clone.folder,
@@ -45,10 +53,10 @@ def kill_during(clone: Clone, stage: str, reached: Callable[[], bool]) -> bool:
         except subprocess.TimeoutExpired:
             continue
     family = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, how)  # as the terminal does with Ctrl-C
     process.wait()
     # The kernel notices that its runner is gone, and its workers that it is.
-    _, alive = psutil.wait_procs(family, timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
     return True
 
@@ -59,8 +67,8 @@ def rendered(clone: Clone) -> int:
 
 
 def run_killed(clone: Clone) -> list[str]:
-    """The pipeline up to stage 2, killed once in prepare and in each training, after its first checkpoint."""
-    kills = ["prepare"] if kill_during(clone, "prepare", lambda: rendered(clone) >= 4) else []
+    """The pipeline up to stage 2, ended once in prepare and in each training, after its first checkpoint."""
+    kills = ["prepare"] if kill_during(clone, "prepare", lambda: rendered(clone) >= 4, ENDINGS["prepare"]) else []
     for stage in TRAININGS:
         clone.dvc("repro", "prepare")
 
@@ -68,7 +76,7 @@ def run_killed(clone: Clone) -> list[str]:
             done = steps(clone, stage)
             return len(done) > 1 and bool(list(clone.checkpoints.glob(f"{stage}-*/step-*.pt")))
 
-        kills += [stage] if kill_during(clone, stage, trained) else []
+        kills += [stage] if kill_during(clone, stage, trained, ENDINGS[stage]) else []
     clone.dvc("repro", "stage2")
     return kills
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import shutil
+import signal
 
 import pytest
 from clone import Clone
@@ -81,16 +82,21 @@ def test_models_travel_by_a_remote(project, tmp_path):
     project.git("restore", ".dvc")
 
 
-def test_killed_ten_times_a_stage_at_random_points(project, tmp_path):
+def test_ended_ten_times_a_stage_at_random_points_by_any_signal(project, tmp_path):
     """In another clone with empty caches; the result has the bytes of the undisturbed run."""
     clone = Clone(tmp_path / "killed", EPOCHS)
     chance = random.Random(0)
     for stage in ("prepare", *TRAININGS):
+        ended = 0
         for _ in range(10):
             polls = itertools.count()
             limit = chance.randrange(1, 300)  # of 20 ms and a little
-            if not kill_during(clone, stage, lambda polls=polls, limit=limit: next(polls) >= limit):
+            how = chance.choice((signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
+            if not kill_during(clone, stage, lambda polls=polls, limit=limit: next(polls) >= limit, how):
                 break
+            ended += 1
         clone.dvc("repro", stage)
+        whole = len(steps(project, stage))
+        assert len(steps(clone, stage)) <= whole + ended * (whole // 2)  # a checkpoint at the end of each of two epochs
     patterns = ("prepared/**/*", MODELS, "reports/curves/*")
     assert clone.hashes(*patterns) == project.hashes(*patterns)

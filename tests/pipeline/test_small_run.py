@@ -67,7 +67,7 @@ def test_again_it_does_nothing_in_five_seconds(project):
     assert cpu_seconds() - before < 5
 
 
-def test_killed_once_a_stage_it_ends_with_the_same_bytes(runs: Runs):
+def test_ended_once_a_stage_by_a_signal_it_ends_with_the_same_bytes(runs: Runs):
     assert runs.kills == ["prepare", *TRAININGS]
     patterns = (
         "prepared/**/*",
