@@ -14,10 +14,10 @@ export OPENBLAS_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu deps data clean
+.PHONY: help setup repro experiments seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu deps data clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready  ## the environment in .venv (all other targets make it, too)
 
@@ -39,6 +39,9 @@ repro: setup  ## the whole pipeline on the settings of params.yaml; runs only wh
 
 seeds: setup  ## three training seeds of all models, and their report
 	python scripts/seeds.py
+
+experiments: setup  ## what differs between the experiments: settings and AP, without the files
+	dvc exp show --only-changed --drop '(src|notebooks|prepared|models|predictions|benchmarks|data|reports)(/.*)?$$'
 
 ablation: setup  ## the ablations of the paper, three seeds each, and their report
 	python scripts/ablation.py

@@ -96,7 +96,8 @@ def test_ended_ten_times_a_stage_at_random_points_by_any_signal(project, tmp_pat
                 break
             ended += 1
         clone.dvc("repro", stage)
-        whole = len(steps(project, stage))
-        assert len(steps(clone, stage)) <= whole + ended * (whole // 2)  # a checkpoint at the end of each of two epochs
+        computed = steps(clone, stage)
+        whole = len(set(computed))
+        assert len(computed) <= whole + ended * (whole // 2)  # a checkpoint at the end of each of two epochs
     patterns = ("prepared/**/*", MODELS, "reports/curves/*")
     assert clone.hashes(*patterns) == project.hashes(*patterns)

@@ -6,6 +6,7 @@ import resource
 import nbformat
 import pytest
 from clone import Clone
+from nbclient import NotebookClient
 from small_runs import TRAININGS, Runs, steps
 
 pytestmark = pytest.mark.xdist_group("pipeline")  # one process: the runs are made once
@@ -13,6 +14,7 @@ pytestmark = pytest.mark.xdist_group("pipeline")  # one process: the runs are ma
 AFTER_ALPHA = {"stage1", "stage2", "evaluate@stage1", "evaluate@stage2", "compare", "export"}
 MODELS = "models/*"
 REPORTS = "reports/**/*"
+DROPPED = "(src|notebooks|prepared|models|predictions|benchmarks|data|reports)(/.*)?$"  # files that changed
 
 
 def cpu_seconds() -> float:
@@ -89,14 +91,24 @@ def test_another_alpha_runs_what_depends_on_it_and_going_back_runs_nothing(proje
     before = project.hashes(MODELS, REPORTS)
     done = project.dvc("exp", "run", "-S", "loss.alpha=1e-2", "--name", "alpha")
     assert project.ran(done) == AFTER_ALPHA
+    for shown in ("stage1: epoch 2/2", "stage2: epoch 2/2", "persons/s"):  # the bar, through papermill and DVC
+        assert shown in done.stderr
     after = project.hashes(MODELS, REPORTS)
     for name in ("stage1", "stage2"):
         assert after[f"models/{name}.safetensors"] != before[f"models/{name}.safetensors"]
     for name in ("teacher", "baseline"):
         assert after[f"models/{name}.safetensors"] == before[f"models/{name}.safetensors"]
 
-    shown = json.loads(project.dvc("exp", "show", "--json").stdout)
-    assert "alpha" in json.dumps(shown)
+    # The table that `make experiments` shows: of metrics and settings what differs, and no files.
+    head, *_ = project.dvc("exp", "show", "--only-changed", "--drop", DROPPED, "--csv").stdout.splitlines()
+    columns = head.split(",")
+    assert "loss.alpha" in columns and len(columns) < 30
+    assert not [name for name in columns if "/" in name]
+    plots = project.dvc("plots", "diff", "HEAD", "--json")
+    assert "failed" not in plots.stdout + plots.stderr
+    curves = json.loads(plots.stdout)["data"]
+    assert {f"reports/curves/{name}.tsv" for name in TRAININGS} <= {name.split("::")[-1] for name in curves}
+    assert not [name for name in curves if name.endswith((".ipynb", ".json"))]
     changed = json.loads(project.dvc("params", "diff", "HEAD", "--json").stdout)
     assert changed == {"params.yaml": {"loss.alpha": {"old": 7e-5, "new": 0.01, "diff": pytest.approx(0.01 - 7e-5)}}}
     metrics = json.loads(project.dvc("metrics", "diff", "HEAD", "--all", "--json").stdout)
@@ -130,6 +142,37 @@ def test_a_changed_sentence_is_redrawn_without_training(project):
     assert "Another sentence." in (project.folder / "reports" / "04_distill_stage1.ipynb").read_text()
     assert project.hashes(MODELS) == models and steps(project, "stage1") == trained
     back(project)
+
+
+def shown(notebook: nbformat.NotebookNode) -> dict[str, list[dict]]:
+    """Cell → what a reader sees of its results."""
+    return {
+        cell["id"]: [
+            {kind: value for kind, value in output["data"].items() if kind != "text/plain"}
+            for output in cell.outputs
+            if "data" in output
+        ]
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell["id"] != "injected-parameters"
+    }
+
+
+@pytest.mark.parametrize("name", ["03_train_baseline", "07_compare"])
+def test_by_hand_from_its_own_folder_a_notebook_gives_the_same(project, tmp_path, name):
+    """As in JupyterLab: a kernel in notebooks/, no settings handed over; the training starts from nothing."""
+    before = project.hashes(MODELS)
+    book = nbformat.read(project.folder / "notebooks" / f"{name}.ipynb", as_version=4)
+    environment = project.environment() | {
+        "POSEDISTILL_CHECKPOINTS": str(tmp_path / "checkpoints"),
+        "PYTHONPATH": str(project.folder / "src"),  # of the copy; in a project the environment knows its own
+    }
+    resources = {"metadata": {"path": str(project.folder / "notebooks")}}
+    NotebookClient(book, kernel_name="python3", timeout=None, resources=resources).execute(env=environment)
+    report = nbformat.read(project.folder / "reports" / f"{name}.ipynb", as_version=4)
+    assert shown(book) == shown(report)
+    assert project.hashes(MODELS) == before
+    assert project.git("status", "--porcelain") == ""
+    assert len(list((tmp_path / "checkpoints").glob("*/finished.json"))) == (name == "03_train_baseline")
 
 
 def test_a_failing_cell_stops_the_stage_and_keeps_the_committed_report(project):
