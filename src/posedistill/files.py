@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +51,18 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def writable_folder(path: str | Path) -> Path:
+    """The folder `path`, made if it is not there; a UserError if nothing can be written in it."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        reason = "it is a file, expected a folder" if path.is_file() else error.strerror
+        raise UserError(f"cannot write into {path}: {reason}") from error
 
 
 def sha256_file(path: str | Path) -> str:

@@ -26,6 +26,8 @@ class Boxes:
     def __init__(self, path: str | Path, minimum_score: float = 0.0) -> None:
         self.path = str(path)
         self.by_key: dict[int | str, list[list[float]]] = defaultdict(list)
+        self.outside = 0  # boxes that touch no pixel of their picture
+        self._read: set[int | str] = set()
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -37,8 +39,26 @@ class Boxes:
                 self.by_key[key].append(box)
 
     def __call__(self, frame: Frame) -> np.ndarray:
-        boxes = self.by_key.get(frame.name, []) + self.by_key.get(frame.image_id, [])
-        return np.array(boxes, np.float32).reshape(-1, 5)
+        """Boxes that touch no pixel of the frame are left out and counted."""
+        self._read |= {frame.name, frame.image_id}
+        found = self.by_key.get(frame.name, []) + self.by_key.get(frame.image_id, [])
+        boxes = np.array(found, np.float32).reshape(-1, 5)
+        height, width = frame.image.shape[:2]
+        far = boxes[:, :2] + boxes[:, 2:4]
+        inside = (boxes[:, 0] < width) & (boxes[:, 1] < height) & (far > 0).all(axis=1)
+        self.outside += int((~inside).sum())
+        return boxes[inside]
+
+    def notes(self) -> list[str]:
+        """What of the file was not used, after all frames: sentences for the user."""
+        lines = []
+        if self.outside:
+            lines.append(f"{self.path}: {self.outside} boxes lie outside their picture and are left out")
+        unused = sorted((str(key) for key in self.by_key.keys() - self._read), key=lambda name: (len(name), name))
+        if unused:
+            names = ", ".join(unused[:5]) + (", …" if len(unused) > 5 else "")
+            lines.append(f"{self.path}: boxes of {len(unused)} pictures that were not read: {names}")
+        return lines
 
 
 def whole_image(frame: Frame) -> np.ndarray:
@@ -49,7 +69,7 @@ def whole_image(frame: Frame) -> np.ndarray:
 
 def _entries(content: Any, path: str) -> list[tuple[int | str, list[float]]]:
     if isinstance(content, dict):
-        if not all(isinstance(boxes, list) for boxes in content.values()):
+        if "annotations" in content or not all(isinstance(boxes, list) for boxes in content.values()):
             raise UserError(f"{path}: expected file names with lists of boxes, or a list of COCO detections")
         return [
             (str(name), _box(box, f"{path}: {name}[{i}]"))

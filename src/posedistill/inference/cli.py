@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from posedistill.errors import UserError
+from posedistill.files import writable_folder
 from posedistill.inference.boxes import Boxes, whole_image
 from posedistill.inference.detector import Detector
 from posedistill.inference.pose import PoseEstimator
 from posedistill.inference.predict import FindBoxes, Predicted, predict_source
-from posedistill.inference.sources import open_source
+from posedistill.inference.sources import Source, open_source
 from posedistill.inference.weights import WEIGHTS, choose_device, describe_device, load_model
 
 DESCRIPTION = "Predict 133 keypoints a person, write them as COCO results and draw them."
@@ -54,10 +55,12 @@ def run(args: argparse.Namespace) -> int:
         find_boxes = Boxes(args.boxes, args.box_score)
     elif args.detector is not None:
         find_boxes = Detector(args.detector, args.box_score, threads, device)
+    writable_folder(args.out)
     height, width = model.input_size
     print(f"{args.weights} (input {height}x{width}) runs on {describe_device(model, device)}")
     if find_boxes is whole_image:
         print("no --boxes and no --detector: each whole picture is taken as one person")
+    _say_left_out(source)
     done = predict_source(
         source,
         find_boxes,
@@ -67,13 +70,22 @@ def run(args: argparse.Namespace) -> int:
         threshold=args.threshold,
         drawings=not args.no_drawings,
     )
-    return _report(done, args.out)
+    notes = find_boxes.notes() if isinstance(find_boxes, Boxes) else []
+    return _report(done, args.out, notes)
 
 
-def _report(done: Predicted, out: Path) -> int:
+def _say_left_out(source: Source) -> None:
+    if source.left_out:
+        names = ", ".join(source.left_out[:5]) + (", …" if len(source.left_out) > 5 else "")
+        print(f"subfolders and videos of the folder are not looked into ({len(source.left_out)}): {names}")
+
+
+def _report(done: Predicted, out: Path, notes: list[str]) -> int:
     print(f"{done.persons} persons in {done.frames} pictures or frames; written to {out}")
     if done.empty:
         print(f"{done.empty} of them have no box, and so no person")
+    for note in notes:
+        print(note, file=sys.stderr)
     for skipped in done.skipped:
         print(f"skipped {skipped.name}: {skipped.reason}", file=sys.stderr)
     return 1 if done.skipped else 0

@@ -29,16 +29,26 @@ class Detector:
         if "dets" not in outputs or "labels" not in outputs:
             raise UserError(f"{path}: expected the outputs dets and labels as mmdeploy exports RTMDet, found {outputs}")
         item = self.session.get_inputs()[0]
-        if len(item.shape) != 4:
+        if len(item.shape) != 4 or (item.shape[1] not in (3, None) and not isinstance(item.shape[1], str)):
             raise UserError(f"{path}: expected an input [1, 3, height, width], found {item.shape}")
-        self.name = item.name
+        if item.type != "tensor(float)":
+            raise UserError(f"{path}: expected an input of float32, found {item.type}")
+        self.path, self.name = path, item.name
         self.size = tuple(side if isinstance(side, int) else _DEFAULT_SIDE for side in item.shape[2:])
         self.minimum_score = minimum_score
 
     def __call__(self, frame: Frame) -> np.ndarray:
         canvas, ratio = fit(frame.image, (self.size[0], self.size[1]))
         tensor = ((canvas[..., ::-1].astype(np.float32) - _MEAN) / _STD).transpose(2, 0, 1)[None]
-        dets, labels = self.session.run(["dets", "labels"], {self.name: np.ascontiguousarray(tensor)})
+        try:
+            dets, labels = self.session.run(["dets", "labels"], {self.name: np.ascontiguousarray(tensor)})
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise UserError(f"{self.path}: the detector failed ({str(error).splitlines()[0][:200]})") from error
+        if dets.ndim != 3 or dets.shape[-1] != 5 or labels.shape != dets.shape[:2]:
+            raise UserError(
+                f"{self.path}: expected dets [1, N, 5] and labels [1, N], found {list(dets.shape)} and "
+                f"{list(labels.shape)}"
+            )
         return _persons(dets[0], labels[0], ratio, frame.image.shape[:2], self.minimum_score)
 
 

@@ -3,6 +3,7 @@
 What cannot be read is not an error of the whole: it is recorded as `Skipped`, and the stream goes on.
 """
 
+import mimetypes
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image, ImageOps
 
 from posedistill.errors import UserError
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
 VIDEOS = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
 
 
@@ -47,6 +48,7 @@ class Source:
     count: int | None  # frames expected; None where a video does not say
     fps: float = 25.0
     skipped: list[Skipped] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # subfolders and videos of a folder, by name
 
     def frames(self) -> Iterator[Frame]:
         return self._video() if self.kind == "video" else self._pictures()
@@ -81,13 +83,18 @@ class Source:
 
 
 def open_source(path: str | Path) -> Source:
-    """A picture, a folder of pictures (sorted by name, not its subfolders) or a video. UserError if it is none."""
+    """A picture, a folder of pictures (sorted by name, without its subfolders, videos and hidden files) or a video.
+
+    UserError if it is none. Of a moving GIF, the first picture.
+    """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+        inside = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        files = [file for file in inside if _is_picture(file)]
+        left_out = [file.name for file in inside if file.is_dir() or file.suffix.lower() in VIDEOS]
         if not files:
             raise UserError(f"{path}: no pictures in this folder, expected files ending in {_list(PICTURES)}")
-        return Source(path, "pictures", files, len(files))
+        return Source(path, "pictures", files, len(files), left_out=left_out)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file or folder")
     if path.suffix.lower() in VIDEOS:
@@ -105,9 +112,24 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             picture.load()
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+            return np.array(_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable picture ({str(error).splitlines()[0]})") from error
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Levels 0 to 255: Pillow's own conversion of 16-bit grey would cut them off at 255 instead of scaling them."""
+    if picture.mode in ("I", "F"):
+        raise ValueError("32 bits a level, expected 8 or 16")
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+    return picture
+
+
+def _is_picture(file: Path) -> bool:
+    """Whether a file of a folder is meant as a picture, readable or not: what cannot be read shall be listed."""
+    kind = mimetypes.guess_type(file.name)[0] or ""
+    return (file.suffix.lower() in PICTURES or kind.startswith("image/")) and not file.is_dir()
 
 
 def _open_video(path: Path) -> Source:

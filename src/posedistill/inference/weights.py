@@ -25,12 +25,22 @@ def load_model(path: str | Path, device: str = "cpu", threads: int = 1) -> RTMPo
         raise UserError(f"{path}: there is no such file, expected weights (.safetensors, .pth or .onnx){hint}")
     model: nn.Module
     if path.suffix.lower() == ".onnx":
-        model = OnnxModel(path, threads=threads, device=device)
+        model = _onnx(path, threads, device)
     else:
         model = model_from_checkpoint(path)
     if model.keypoints != NUM_KEYPOINTS:
         raise UserError(f"{path}: expected {NUM_KEYPOINTS} keypoints (COCO-WholeBody), found {model.keypoints}")
     return model
+
+
+def _onnx(path: Path, threads: int, device: str) -> OnnxModel:
+    """The model, tried once on opening: an input of float16, say, is then one clear error and no traceback."""
+    try:
+        return OnnxModel(path, threads=threads, device=device)
+    except UserError:
+        raise
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise UserError(f"{path}: cannot be run ({str(error).splitlines()[0][:200]})") from error
 
 
 def choose_device(wanted: str) -> str:
