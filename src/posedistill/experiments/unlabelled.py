@@ -14,14 +14,15 @@ from typing import Any
 
 from posedistill import project
 from posedistill.errors import UserError
-from posedistill.experiments import results, schedule
+from posedistill.experiments import report, results, schedule
 from posedistill.experiments.workspaces import Experiment, Workspace, prepare_workspace
 from posedistill.files import write_atomic
 from posedistill.params import read_settings
 
 NAME = "unlabelled"
 PICTURES = "pictures"  # the workspace with the data
-SEEDS = (0,)
+SEEDS = (0, 1, 2)
+REPORT = "12_unlabelled"
 METRICS = Path("reports/metrics")
 
 # name → (text, changed settings, stage whose model it is, whether it sees the labels)
@@ -113,7 +114,7 @@ def experiment(seeds: tuple[int, ...] = SEEDS) -> Experiment:
 
 
 def run(seeds: tuple[int, ...], processes: int) -> Path:
-    """Prepare the pictures, train and evaluate, and write reports/metrics/unlabelled.json."""
+    """Prepare the pictures, train and evaluate, and write reports/metrics/unlabelled.json and the report."""
     from posedistill.training import checkpoints
 
     root = project.enter()
@@ -132,8 +133,27 @@ def run(seeds: tuple[int, ...], processes: int) -> Path:
     schedule.run_all(plan.workspaces, start, processes, NAME, trainings.stop)
     out = root / METRICS / f"{NAME}.json"
     evaluate = settings["evaluate"]
-    results.write_results(out, results.gather(plan, base, evaluate["bootstrap"], evaluate["seed"]))
+    gathered = results.gather(plan, base, evaluate["bootstrap"], evaluate["seed"])
+    results.write_results(out, {**gathered, **what_was_seen(root, base, seeds)})
+    print(report.make_report(root, REPORT))
     return out
+
+
+def what_was_seen(root: Path, base: Path, seeds: tuple[int, ...]) -> dict[str, Any]:
+    """Of both training sets the persons and the labelled keypoints, and the largest label loss without labels."""
+    import pandas as pd
+
+    from posedistill.data.store import TrainStore
+
+    data = {}
+    for name, folder in (("with labels", root), ("without labels", base / PICTURES)):
+        store = TrainStore(folder / "prepared" / "train")
+        points = sum(int((store[i].keypoints[:, 2] > 0).sum()) for i in range(len(store)))
+        data[name] = [len(store), points]
+    blind = [place(name, seed) for name, (*_, labelled) in VARIANTS.items() if not labelled for seed in seeds]
+    curves = [base / workspace / "reports" / "curves" / f"{model}.tsv" for workspace, model in blind]
+    loss = max(float(pd.read_csv(path, sep="\t")["label"].abs().max()) for path in curves)
+    return {"data": data, "label_loss": loss}
 
 
 def _prepared(root: Path, base: Path, settings: Mapping[str, Any], trainings: schedule.Processes) -> Path:
@@ -171,7 +191,9 @@ def table(path: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m posedistill.experiments.unlabelled", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="training seeds of the student (0)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=list(SEEDS), help="training seeds of the student (0 1 2)"
+    )
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each (2)")
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the trainings end, too

@@ -26,16 +26,22 @@ NAMES = {
 COLORS = dict(zip(NAMES, (BLUE, GREEN, SKY, ORANGE, PINK, GREY, "#8C564B", RED)))
 
 
-def variants_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+def variants_figure(
+    values: Mapping[str, Mapping[str, float]],
+    title: str,
+    names: Mapping[str, str] = NAMES,
+    colors: Mapping[str, str] = COLORS,
+    baseline: str = "baseline",
+) -> Figure:
     """One row for each variant: its seeds as points, their mean as a bar; the baseline's mean as a line throughout."""
     figure, (axes,) = panels(1, 0.9 + 0.36 * len(values))
     for place, (variant, row) in enumerate(values.items()):
-        numbers, color = list(row.values()), COLORS.get(variant, GREY)
+        numbers, color = list(row.values()), colors.get(variant, GREY)
         axes.plot(numbers, np.full(len(numbers), place), "o", ms=7, color=color)
         axes.plot([np.mean(numbers)] * 2, [place - 0.3, place + 0.3], color=color, lw=3)
-    if "baseline" in values:
-        axes.axvline(float(np.mean(list(values["baseline"].values()))), color=COLORS["baseline"], lw=1, ls="--")
-    axes.set_yticks(range(len(values)), [NAMES.get(variant, variant) for variant in values])
+    if baseline in values:
+        axes.axvline(float(np.mean(list(values[baseline].values()))), color=colors[baseline], lw=1, ls="--")
+    axes.set_yticks(range(len(values)), [names.get(variant, variant) for variant in values])
     axes.set(title=title, ylim=(len(values) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
     return figure

@@ -29,13 +29,14 @@ def spread_table(results: Mapping[str, Any], metric: str, names: Mapping[str, st
         row = {}
         for part in PARTS:
             values = [100 * seed[metric][part] for seed in seeds.values()]
-            row[PART_NAMES[part]] = f"{np.mean(values):.1f} ± {_spread(values):.1f}"
+            row[PART_NAMES[part]] = _mean_and_spread(values)
         row["each seed, whole body"] = ", ".join(f"{100 * seed[metric]['wholebody']:.1f}" for seed in seeds.values())
         rows[names.get(model, model)] = row
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = {"mean_oks": "mean OKS"}.get(metric, metric) + ", %"
-    count = len(results["seeds"])
-    return Table(frame, notes=f"Mean ± standard deviation over {count} training seeds ({_list(results['seeds'])}).")
+    count, seeds_listed = len(results["seeds"]), _list(results["seeds"])
+    notes = f"Mean ± standard deviation over {count} training seeds ({seeds_listed})."
+    return Table(frame, notes=notes if count > 1 else f"One training seed ({seeds_listed}): its spread is not known.")
 
 
 def differences(results: Mapping[str, Any]) -> dict[str, dict[str, Difference]]:
@@ -113,6 +114,10 @@ def beside(results: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]])
 
 def _spread(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    return f"{np.mean(values):.1f}" + (f" ± {_spread(values):.1f}" if len(values) > 1 else "")
 
 
 def _list(values: list[int]) -> str:
