@@ -68,6 +68,39 @@ def test_any_colour_mode_becomes_rgb(tmp_path, mode):
     assert (image == 255).all()
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_become_eight(tmp_path, suffix):
+    grey = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    cv2.imwrite(str(tmp_path / f"grey{suffix}"), grey)
+    assert np.abs(read_image(tmp_path / f"grey{suffix}")[..., 0].astype(int) - grey / 257).max() <= 1
+
+
+def test_levels_of_unknown_range_are_unreadable(tmp_path):
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif: not a readable picture \(32 bits a level"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_of_a_moving_gif_the_first_picture(tmp_path):
+    red, blue = (Image.new("RGB", (8, 6), color) for color in ("red", "blue"))
+    red.save(tmp_path / "a.gif", save_all=True, append_images=[blue])
+    (frame,) = open_source(tmp_path / "a.gif").frames()
+    assert frame.image[0, 0].tolist() == [255, 0, 0]
+
+
+def test_nothing_of_a_folder_is_passed_over_in_silence(tmp_path):
+    picture(tmp_path / "Größe 人.JPG")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "drawing.svg").write_text("<svg/>")
+    (tmp_path / "inside").mkdir()
+    video(tmp_path / "clip.mp4")
+    (tmp_path / ".hidden.jpg").write_bytes(b"")
+    source = open_source(tmp_path)
+    assert [frame.name for frame in source.frames()] == ["Größe 人.JPG"]
+    assert [skipped.name for skipped in source.skipped] == ["drawing.svg", "gone.jpg"]
+    assert source.left_out == ["clip.mp4", "inside"]
+
+
 def test_a_video_is_read_frame_by_frame_as_rgb(tmp_path):
     source = open_source(video(tmp_path / "clip.mp4"))
     frames = list(source.frames())

@@ -48,6 +48,7 @@ def test_boxes_as_coco_detections(tmp_path):
     [
         (3, "expected a list of COCO detections"),
         ({"a.jpg": 3}, "lists of boxes"),
+        ({"images": [{"id": 1}], "annotations": []}, "a list of COCO detections"),
         ({"a.jpg": [[1, 2, 3]]}, r"a.jpg\[0\].*expected \[x, y, width, height\]"),
         ({"a.jpg": [[1, 2, 0, 4]]}, "width and height above 0"),
         ({"a.jpg": [[1, 2, "3", 4]]}, "pixels"),
@@ -59,6 +60,15 @@ def test_boxes_as_coco_detections(tmp_path):
 def test_bad_boxes_are_one_clear_error(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         Boxes(written(tmp_path / "boxes.json", content))
+
+
+def test_boxes_outside_the_picture_and_of_other_pictures_are_told(tmp_path):
+    inside, outside = [-5, -5, 10, 10], [[40, 0, 9, 9], [0, -9, 9, 9]]
+    boxes = Boxes(written(tmp_path / "boxes.json", {"a.jpg": [inside, *outside], "other.jpg": [inside]}))
+    assert boxes(frame(height=30, width=40)).tolist() == [[*inside, 1]]
+    outside_note, unread_note = boxes.notes()
+    assert "2 boxes lie outside their picture" in outside_note
+    assert "1 pictures that were not read: other.jpg" in unread_note
 
 
 def test_boxes_that_are_not_json_or_not_there(tmp_path):
@@ -79,6 +89,47 @@ def test_a_detector_gives_person_boxes_in_image_pixels_best_first(tmp_path):
     boxes = detector(frame(height=64, width=128))  # halved to fit 64 x 64
     expected = [[0, 0, 128, 64, 0.9], [16, 8, 32, 32, 0.5]]  # clipped to the image; no other class, no low score
     assert boxes == pytest.approx(np.array(expected))
+
+
+def _model(path, shape, kind=TensorProto.FLOAT, dets=(1, 1, 5), labels=(1, 1)):
+    """A detector of any signature; free sides of its input are names."""
+    tensors = [
+        numpy_helper.from_array(np.full(dets, 20, np.float32), "found"),
+        numpy_helper.from_array(np.zeros(labels, np.int64), "kinds"),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["found"], ["dets"]), helper.make_node("Identity", ["kinds"], ["labels"])],
+        "detector",
+        [helper.make_tensor_value_info("input", kind, shape)],
+        [
+            helper.make_tensor_value_info("dets", TensorProto.FLOAT, ["b", "n", "five"]),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, ["b", "n"]),
+        ],
+        tensors,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_a_detector_may_leave_its_input_free_and_find_nobody(tmp_path):
+    path = _model(tmp_path / "det.onnx", ["batch", 3, "height", "width"], dets=(1, 0, 5), labels=(1, 0))
+    detector = Detector(path)
+    assert detector.size == (640, 640)
+    assert detector(frame()).shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("signature", "message"),
+    [
+        ({"shape": [1, 3, 8, 8], "kind": TensorProto.UINT8}, "expected an input of float32"),
+        ({"shape": [1, 8, 8, 3]}, r"expected an input \[1, 3, height, width\]"),
+        ({"shape": [1, 3, 8, 8], "dets": (1, 1, 6)}, r"expected dets \[1, N, 5\]"),
+        ({"shape": [2, 3, 8, 8]}, "the detector failed"),
+    ],
+)
+def test_detectors_of_another_format_are_one_clear_error(tmp_path, signature, message):
+    with pytest.raises(UserError, match=message):
+        Detector(_model(tmp_path / "det.onnx", **signature))(frame())
 
 
 def test_the_detector_sees_the_image_normalised_bgr(tmp_path):

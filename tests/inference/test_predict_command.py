@@ -5,7 +5,9 @@ import json
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+import torch
 from made_up_detector import constant_detector
 from PIL import Image
 
@@ -149,6 +151,41 @@ def test_bad_arguments_are_one_clear_error_and_nothing_is_written(folder, weight
     with pytest.raises(UserError, match=message):
         predict(folder, "--out", tmp_path / "out", *defaults, *arguments)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["a.jpg", "a.jpg/deeper"])
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(folder, weights, below, capsys):
+    with pytest.raises(UserError, match="cannot write into"):
+        predict(folder, "--weights", weights, "--out", folder / below)
+    assert "runs on" not in capsys.readouterr().out
+
+
+def test_what_was_not_used_is_told(folder, weights, tmp_path, capsys):
+    (folder / "more").mkdir()
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"a.jpg": [[0, 0, 9, 9], [900, 0, 9, 9]], "c.jpg": [[0, 0, 9, 9]]}))
+    assert predict(folder, "--weights", weights, "--out", tmp_path, "--boxes", boxes, "--no-drawings") == 0
+    said = capsys.readouterr()
+    assert "not looked into (1): more" in said.out
+    assert "1 boxes lie outside" in said.err and "not read: c.jpg" in said.err
+
+
+def test_the_students_half_of_a_distiller_file_predicts(random_model, folder, weights, tmp_path):
+    tensors = {f"student.{name}": tensor for name, tensor in random_model().state_dict().items()}
+    tensors |= {f"teacher.{name}": tensor for name, tensor in random_model(seed=1).state_dict().items()}
+    torch.save({"state_dict": tensors}, tmp_path / "distiller.pth")
+    for file, out in ((weights, "own"), (tmp_path / "distiller.pth", "distiller")):
+        assert predict(folder, "--weights", file, "--out", tmp_path / out, "--no-drawings") == 0
+    assert results(tmp_path / "own") == results(tmp_path / "distiller")
+
+
+def test_an_onnx_model_that_cannot_be_run_is_one_clear_error(random_model, folder, tmp_path):
+    export_onnx(random_model(), tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(UserError, match=r"model\.onnx: "):
+        predict(folder, "--weights", tmp_path / "model.onnx", "--out", tmp_path / "out")
 
 
 def test_a_detector_says_who_is_where(folder, weights, tmp_path, capsys):
