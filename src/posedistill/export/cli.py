@@ -7,6 +7,7 @@ from posedistill import project
 from posedistill.errors import UserError
 from posedistill.export.handover import hand_over
 from posedistill.export.onnx_file import export_onnx
+from posedistill.files import writable_folder
 from posedistill.models.checkpoint import model_from_checkpoint
 from posedistill.params import ROLES, load_params
 
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         if not weights.is_file():
             raise UserError(f"there is no {weights}: make it with  dvc repro {name}, or name a file with --weights")
     model = model_from_checkpoint(weights)
+    writable_folder(out if args.onnx_only is None else args.onnx_only.parent)
     if args.onnx_only is not None:
         files = [args.onnx_only]
         export_onnx(model, args.onnx_only, args.opset)
