@@ -66,3 +66,13 @@ def test_points_far_outside_or_undefined_do_no_harm(value):
 
 def test_no_person_is_an_empty_canvas():
     assert (draw_openpose((50, 60), np.zeros((0, 133, 3))) == 0).all()
+
+
+def test_openpose_lines_grow_with_large_pictures_alone():
+    def arm(side):
+        person = np.zeros((133, 3))
+        person[[5, 7]] = [(0.2 * side, side // 2, 1), (0.8 * side, side // 2, 1)]  # left shoulder and elbow
+        return draw_openpose((side, side), person[None])[:, side // 2].any(axis=1).sum()  # its width in the middle
+
+    assert arm(256) == arm(512)
+    assert arm(2048) == pytest.approx(4 * arm(512), rel=0.15)

@@ -32,6 +32,7 @@ _FINGER_COLORS = [
     tuple(round(255 * value) for value in colorsys.hsv_to_rgb(i / len(_FINGER_LINKS), 1, 1)) for i in range(20)
 ]
 _HANDS = (PARTS["lefthand"], PARTS["righthand"])
+_OPENPOSE_SIDE = 512  # shorter side of the pictures for which OpenPose's line widths are meant
 _FINE = PARTS["face"].start  # from here on face and hands, whose points lie close together
 
 
@@ -58,19 +59,21 @@ def draw_openpose(shape: tuple[int, int], keypoints: np.ndarray, threshold: floa
     """Skeletons in OpenPose style on black, RGB uint8 [height, width, 3]: the condition image of a pose ControlNet.
 
     Body as 18 points with coloured limbs, hands as coloured bones with blue joints, face as white points; no feet,
-    which these ControlNets have not seen. `shape` is (height, width).
+    which these ControlNets have not seen. `shape` is (height, width). Lines have OpenPose's widths up to a shorter side
+    of 512 pixels and grow with larger pictures: scaled down to what a ControlNet takes, they are as it knows them.
     """
     height, width = shape
+    scale = max(1.0, min(shape) / _OPENPOSE_SIDE)
     canvas = np.zeros((height, width, 3), np.uint8)
     for person in keypoints:
-        _openpose_body(canvas, _openpose_points(person, threshold))
+        _openpose_body(canvas, _openpose_points(person, threshold), scale)
     for person in keypoints:
         shown = _shown(person, threshold)
         for hand in _HANDS:
-            _openpose_hand(canvas, person[hand], shown[hand])
+            _openpose_hand(canvas, person[hand], shown[hand], scale)
         for i in range(PARTS["face"].start, PARTS["face"].stop):
             if shown[i]:
-                cv2.circle(canvas, _pixel(person[i]), 3, (255, 255, 255), cv2.FILLED)
+                cv2.circle(canvas, _pixel(person[i]), round(3 * scale), (255, 255, 255), cv2.FILLED)
     return canvas
 
 
@@ -84,28 +87,28 @@ def _openpose_points(person: np.ndarray, threshold: float) -> list[tuple[int, in
     return points
 
 
-def _openpose_body(canvas: np.ndarray, points: list[tuple[int, int] | None]) -> None:
+def _openpose_body(canvas: np.ndarray, points: list[tuple[int, int] | None], scale: float) -> None:
     for (a, b), color in zip(_LIMBS, _WHEEL):
         start, end = points[a], points[b]
         if start is None or end is None:
             continue
         middle = ((start[0] + end[0]) // 2, (start[1] + end[1]) // 2)
         along = np.subtract(end, start)
-        axes = (int(np.hypot(*along) / 2), 4)
+        axes = (int(np.hypot(*along) / 2), round(4 * scale))
         angle = int(np.degrees(np.arctan2(along[1], along[0])))
         limb = cv2.ellipse2Poly(middle, axes, angle, 0, 360, 1)
         cv2.fillConvexPoly(canvas, np.array(limb), [int(0.6 * value) for value in color])
     for point, color in zip(points, _WHEEL):
         if point is not None:
-            cv2.circle(canvas, point, 4, color, cv2.FILLED)
+            cv2.circle(canvas, point, round(4 * scale), color, cv2.FILLED)
 
 
-def _openpose_hand(canvas: np.ndarray, hand: np.ndarray, shown: np.ndarray) -> None:
+def _openpose_hand(canvas: np.ndarray, hand: np.ndarray, shown: np.ndarray, scale: float) -> None:
     for (a, b), color in zip(_FINGER_LINKS, _FINGER_COLORS):
         if shown[a] and shown[b]:
-            cv2.line(canvas, _pixel(hand[a]), _pixel(hand[b]), color, 2)
+            cv2.line(canvas, _pixel(hand[a]), _pixel(hand[b]), color, round(2 * scale))
     for i in np.flatnonzero(shown):
-        cv2.circle(canvas, _pixel(hand[i]), 4, (0, 0, 255), cv2.FILLED)
+        cv2.circle(canvas, _pixel(hand[i]), round(4 * scale), (0, 0, 255), cv2.FILLED)
 
 
 def _shown(person: np.ndarray, threshold: float) -> np.ndarray:
