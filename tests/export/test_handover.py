@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 METRICS = {
     **{part: {"AP": ap, "AR": ap + 0.1} for part, ap in (("wholebody", 0.25), ("body", 0.5), ("foot", -1.0))},
     "mean_oks": {"wholebody": 0.6, "body": 0.7},
+    "mean_oks_intervals": {"wholebody": [0.575, 0.625]},
     "intervals": {"wholebody": {"AP": [0.2, 0.3]}},
     "images": 400,
     "persons": 545,
@@ -117,6 +118,13 @@ def test_onnx_alone(random_model, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"model.pth", "model.onnx"}
 
 
+def test_a_folder_that_cannot_be_written_is_one_clear_error(random_model, tmp_path):
+    save_checkpoint(random_model(), tmp_path / "model.pth", layout="mmpose")
+    for wrong in (["--out", tmp_path / "model.pth"], ["--onnx-only", tmp_path / "model.pth" / "model.onnx"]):
+        with pytest.raises(UserError, match="cannot write into"):
+            export("--weights", tmp_path / "model.pth", *wrong)
+
+
 def test_a_model_that_is_not_there_is_one_clear_error(project, settings_exist):
     with pytest.raises(UserError, match=r"models/stage1.safetensors: make it with  dvc repro stage1"):
         export("--model", "stage1")
@@ -133,8 +141,8 @@ def card(sources=(), **changes):
 
 def test_the_card_has_metrics_with_intervals_and_no_number_where_there_is_none():
     text = card([{"source": "synthetic", "name": "rendered", "images": 2400}])
-    assert "| whole body | 25.0 | 20.0 to 30.0 | 35.0 | 60.0 |" in text
-    assert "| body | 50.0 | – | 60.0 | 70.0 |" in text
+    assert "| whole body | 25.0 | 20.0 to 30.0 | 35.0 | 60.0 | 57.5 to 62.5 |" in text
+    assert "| body | 50.0 | – | 60.0 | 70.0 | – |" in text
     assert "| feet | – | – |" in text
     assert "(400 images, 545 persons)" in text
     assert "0.59 M parameters, 0.064 GMACs at 128×96" in text

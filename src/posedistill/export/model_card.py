@@ -1,6 +1,6 @@
 """The model card: what the handed-out model is for, what it was made from, how good it is, and where it fails."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ _DATA = {
     "coco_wholebody": "COCO-WholeBody v1.0 (annotations: **non-commercial research only**; images: the Flickr terms of "
     "each picture)",
     "ubody": "UBody (OSX): **non-commercial research only**, frames of films and shows belong to their owners",
-    "unlabelled": "pictures without labels, taught by the teacher's logits alone",
+    "unlabelled": "pictures without labels, on which the teacher alone taught",
 }
 
 
@@ -119,24 +119,28 @@ def _metrics(facts: CardFacts) -> list[str]:
         f"On the validation data above{sample}, evaluation as COCO-WholeBody does it, in percent. Intervals: 95 %, "
         "bootstrap over images. mean OKS: of each labelled person's prediction from its own box.",
         "",
-        "| part | AP | 95 % interval | AR | mean OKS |",
-        "| --- | --- | --- | --- | --- |",
+        "| part | AP | 95 % interval | AR | mean OKS | 95 % interval |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     oks, intervals = facts.metrics.get("mean_oks", {}), facts.metrics.get("intervals", {})
+    oks_intervals = facts.metrics.get("mean_oks_intervals", {})
     for part in PARTS:
         if part not in facts.metrics:
             continue
-        low_high = intervals.get(part, {}).get("AP")
-        interval = f"{100 * low_high[0]:.1f} to {100 * low_high[1]:.1f}" if low_high else "–"
         lines.append(
-            f"| {TITLES[part]} | {_percent(facts.metrics[part].get('AP'))} | {interval} | "
-            f"{_percent(facts.metrics[part].get('AR'))} | {_percent(oks.get(part))} |"
+            f"| {TITLES[part]} | {_percent(facts.metrics[part].get('AP'))} | "
+            f"{_interval(intervals.get(part, {}).get('AP'))} | {_percent(facts.metrics[part].get('AR'))} | "
+            f"{_percent(oks.get(part))} | {_interval(oks_intervals.get(part))} |"
         )
     return [*lines, ""]
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None or value < 0 else f"{100 * value:.1f}"
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else "–"
 
 
 def _limits(facts: CardFacts) -> list[str]:
