@@ -196,7 +196,7 @@ def measure_with_loader(plan: Plan, P: Params, device: Device, micro_batch: int)
             seed=0,
             epoch=number,
             workers=device.workers,
-            for_gpu=device.torch.type == "cuda",
+            for_gpu=device.cuda,
         )
 
     batches = chain.from_iterable(map(epoch, count()))

@@ -186,7 +186,7 @@ def _train(
                 rank=group.rank,
                 world_size=group.size,
                 start_step=step,
-                for_gpu=device.torch.type == "cuda",
+                for_gpu=device.cuda,
             )
         )
 
