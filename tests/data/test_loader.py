@@ -1,10 +1,13 @@
 """The order of batches is a function of seed and epoch, whatever processes make them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from posedistill.data import geometry, loader, pixels
+from posedistill.data.pixel_changes import MEDIAN_BLUR, apply
 from posedistill.data.prepare import prepare
 from posedistill.data.store import TrainStore, ValStore
 from posedistill.errors import UserError
@@ -55,6 +58,20 @@ def test_workers_ranks_and_restarts_see_the_same(prepared):
     halves = [batches(store, P, rank=rank, world_size=2) for rank in (0, 1)]
     joined = [loader.Batch(*(torch.cat(pair) for pair in zip(a, b))) for a, b in zip(*halves)]
     same(joined, whole)
+
+
+def test_workers_that_feed_a_gpu_have_done_the_median_blurs(prepared):
+    """Whoever does them, the pixels before normalisation are the same."""
+    P, folder = prepared
+    store = TrainStore(folder / "train")
+    P = replace(P, augment=P.augment.replaced({"median_blur_p": 0.5}))
+    blurred = 0
+    for plain, done in zip(batches(store, P), batches(store, P, for_gpu=True)):
+        assert not done.recipe[:, MEDIAN_BLUR].any()
+        blurred += int((plain.recipe[:, MEDIAN_BLUR] > 0).sum())
+        changed = [apply(batch.images.numpy(), batch.recipe.numpy()) for batch in (plain, done)]
+        np.testing.assert_array_equal(*changed)
+    assert blurred > 0
 
 
 def test_an_abandoned_epoch_does_not_leak_into_the_next(prepared):
