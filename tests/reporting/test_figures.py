@@ -122,8 +122,8 @@ def test_data_figures_and_tables():
     sets = {"train": persons, "val": persons}
     assert data.counts_table(sets).frame.loc["train", "persons"] == 6
     shares = data.visibility_table(sets).frame
-    assert shares.loc["feet", "val: persons"] == 0
-    assert shares.loc["face", "val: points"] == 100
+    assert shares.loc["feet", "val: persons"] == shares.loc["feet", "val: persons, %"] == 0
+    assert shares.loc["face", "val: points, %"] == 100
     assert (persons.overlap() == 1).all()  # the boxes of an image are the same
     for figure in (data.visibility_figure(sets), data.size_figure(persons), data.overlap_figure(persons)):
         assert figure.axes
