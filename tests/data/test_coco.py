@@ -86,6 +86,7 @@ def test_every_person_of_a_good_file_is_kept(content, save):
         ({"bbox": [-100, 10, 40, 50]}, coco.OUTSIDE),
         ({"bbox": [10, 10, float("nan"), 50]}, coco.NOT_FINITE),
         ({"bbox": [10, 10, None, 50]}, coco.NOT_FINITE),
+        ({"bbox": [10, 10, 1e300, 50]}, coco.NOT_FINITE),
         ({"bbox": None}, coco.NO_FIELD),
         ({"keypoints": None}, coco.NO_FIELD),
         ({"category_id": 3}, coco.NOT_PERSON),
@@ -166,6 +167,10 @@ STRUCTURAL = [
     ("annotations", "foot_kpts", [True] * 18),
     ("annotations", "num_keypoints", "17"),
     ("annotations", "area", [4]),
+    ("annotations", "id", 2**70),
+    ("annotations", "bbox", [10, 10, 10**400, 50]),
+    ("annotations", "face_valid", "yes"),
+    ("images", "height", 10**12),
     ("images", "id", 11),
     ("images", "id", 1.5),
     ("images", "file_name", ""),
@@ -189,13 +194,39 @@ def test_structural_errors_name_file_record_and_field(content, save, table, fiel
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{", '{"images": [', '{"annotations": {}, "images": []}', "\x00\x01"]
+    "text",
+    [
+        *("", "[]", "null", "{", '{"images": [', '{"annotations": {}, "images": []}', "\x00\x01"),
+        *('{"images": []}', '{"images": [], "annotations": [], "annotations": []}'),
+        *(
+            '{"images": [], "images": [], "annotations": []}',
+            '{"annotations": [], "images": ' + "[" * 5000 + "]" * 5000 + "}",
+        ),
+    ],
+    ids=range(11),
 )
 def test_files_that_are_no_annotations(tmp_path, text):
     path = tmp_path / "broken.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"broken\.json"):
         read(path)
+
+
+def test_numbers_beyond_all_pixels_count_as_not_finite(content, save):
+    content["annotations"][0].update(num_keypoints=float("nan"), area=-1.0)
+    content["annotations"][0]["face_kpts"][0] = 1e300
+    path = save(content)
+    persons, funnel = read(path)
+    assert persons[0].keypoints[23].tolist() == [0, 0, 0]
+    assert funnel.notes == {"keypoints not finite, taken as unlabelled": 1}
+    truth = orjson.loads(orjson.dumps(coco.read_ground_truth(path, lambda _: True)))["annotations"][0]
+    assert truth["num_keypoints"] == 17 and truth["area"] > 0 and truth["face_kpts"][0] == 0
+
+
+def test_found_values_stay_on_one_line(content, save):
+    content["annotations"][0]["image_id"] = "a\nb"
+    with pytest.raises(UserError, match="annotation 100: image_id: found a b, expected a whole number"):
+        read(save(content))
 
 
 def test_missing_file(tmp_path):
@@ -227,6 +258,7 @@ odd = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(10**12), 10**12),
+    st.sampled_from([2**63, -(2**70), 10**400, 1e300]),
     st.floats(),
     st.text(max_size=5),
     st.lists(st.floats(), max_size=5),
@@ -280,16 +312,18 @@ def test_detections_dropped(tmp_path, entry, reason):
     good = {"image_id": 10, "category_id": 1, "bbox": [-5.0, 2, 30, 40], "score": 0.5}
     path = tmp_path / "boxes.json"
     images = {10: ImageRef("a.jpg", None, 320, 240, "a.jpg")}
-    text = json.dumps([good, {**good, **entry}]).replace("NaN", "null")
-    path.write_text(text)
-    if "null" in text:
-        with pytest.raises(UserError, match="score"):
-            coco.read_detections(path, images, Funnel("d"))
-        return
+    path.write_text(json.dumps([good, {**good, **entry}]))
     funnel = Funnel("d")
     persons = coco.read_detections(path, images, funnel)
     funnel.check()
     assert funnel.dropped == {reason: 1} and persons[0].box.tolist() == [-5, 2, 30, 40]  # not clipped, as published
+
+
+def test_a_detection_without_a_score_is_an_error(tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text('[{"image_id": 10, "bbox": [1, 2, 30, 40], "score": null}]')
+    with pytest.raises(UserError, match=r"detections\[0\]: score"):
+        coco.read_detections(path, {}, Funnel("d"))
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,36 @@ def test_cut_frames_are_used_where_they_are(tree, run):
     assert numbers_of(TrainStore(out / "train")) == expected("Speech", (0, 1))
 
 
+def test_half_cut_frames_are_completed_from_the_video(tree, run):
+    """A cutting that was interrupted: what is there is used, the other frames come from the video."""
+    path = tree / "images" / "Speech" / "Speech_S2" / "000010.png"
+    path.parent.mkdir(parents=True)
+    cv2.imwrite(str(path), frame(10))
+    report, out = run({**SOURCE, "scenes": ["Speech"]})
+    assert numbers_of(TrainStore(out / "train")) == expected("Speech", (0, 1)) and not report.broken
+
+
+def test_sources_of_all_kinds_in_one_split(tree, tmp_path, write_coco, settings):
+    """COCO, UBody and pictures without labels train together; the validation sets stay apart."""
+    write_coco(tmp_path / "data" / "own", images=2, persons=2)
+    own = {"source": "coco_wholebody", "name": "own", "annotations": "own/annotations.json", "images": "own/images"}
+    bare = {"source": "unlabelled", "name": "bare", "images": "own/images"}
+    one_scene = {**SOURCE, "scenes": ["Speech"]}
+    report = prepare(
+        settings(train=[own, one_scene, bare], val=[own, one_scene]), tmp_path / "out", workers=1, progress=False
+    )
+    store = TrainStore(tmp_path / "out" / "train")
+    assert store.sources == ["own", "ubody", "bare"] and np.bincount(store.column("source")).tolist() == [4, 8, 2]
+    labelled = (store.column("keypoints")[..., 2] > 0).any(axis=1)
+    assert labelled[store.column("source") < 2].all() and not labelled[store.column("source") == 2].any()
+    assert (
+        len(ValStore(tmp_path / "out" / "val-own").persons)
+        == len(ValStore(tmp_path / "out" / "val-ubody").persons)
+        == 4
+    )
+    assert {funnel["set"] for funnel in report.funnels} == {"train", "val-own", "val-ubody"}
+
+
 def test_the_wrongly_named_movie_folder(tree, run):
     (tree / "videos" / "Movie").rename(tree / "videos" / "movies_old")
     report, out = run()

@@ -129,12 +129,28 @@ def test_data_figures_and_tables():
         assert figure.axes
 
 
-def test_the_way_of_the_persons_names_the_set():
-    kept = {"source": "mine", "what": "persons", "read": 5, "kept": 4, "dropped": {"no box": 1}, "notes": {}}
-    head, rows = data.funnel_table([{"set": "train", **kept}, {"set": "val-mine", **kept}]).cells()
-    assert head == ["set", "source", "step", "count"]
-    assert [row[0] for row in rows] == ["train"] * 3 + ["val-mine"] * 3
-    assert rows[1] == ["train", "mine, persons", "dropped: no box", "1"]
+def test_every_set_has_its_line():
+    persons = data.PersonTable.from_coco(annotations())
+    names = [f"val-{i}" for i in range(8)]
+    (axes,) = data.visibility_figure(dict.fromkeys(names, persons)).axes
+    assert [line.get_label() for line in axes.get_lines()] == names
+
+
+def test_the_report_names_reasons_cases_and_bytes():
+    funnel = {"set": "train", "source": "own", "what": "persons", "read": 9, "kept": 5, "notes": {"cut": 1}}
+    funnel |= {"dropped": {"crowd": 4}, "examples": {"crowd": [f"annotation {i}" for i in range(4)]}}
+    table = data.funnel_table([funnel]).frame
+    assert set(table.index) == {"train: own, persons"}
+    assert table["step"].tolist() == ["read", "dropped: crowd", "kept", "kept, but: cut"]
+    assert table["cases"].tolist()[1] == "annotation 0, annotation 1, annotation 2, …"
+    broken = [{"set": "train", "source": "own", "picture": "a.jpg", "reason": "image cut off", "persons": 2}]
+    assert "a.jpg" in data.broken_table(broken).markdown()
+    entry = {"sources": [{"files": 3, "bytes": 3e6}], "broken pictures": 1, "images": 2, "persons": 4, "bytes": 4000}
+    assert "1,000" in data.stores_table({"train": entry}).markdown()
+    overlap = {"detections": 7, "annotated persons": 2, "mean best IoU": 0.8, "recall": {"0.5": 1.0}}
+    found = {"val-own": {"overlap": {**overlap, "histogram": [0] * 8 + [1, 1]}}}
+    assert "0.800" in data.boxes_table(found).markdown()
+    assert [bar.get_height() for bar in data.boxes_figure(found).axes[0].patches][-2:] == [1, 1]
 
 
 def test_evaluation_figures():

@@ -42,6 +42,17 @@ def test_gains_have_the_sign_of_what_was_put_in(evaluated: None):
     assert "stage 1 − baseline" in models.verdicts(found)
 
 
+def test_further_validation_sets_have_tables_of_their_own(evaluated: None):
+    assert models.other_sets_tables(models.compare_models(samples=5, seed=0)) == []
+    for model in ERRORS:
+        metrics = json.loads((METRICS / f"{model}.json").read_text())
+        other = {**metrics, "mean_oks": dict.fromkeys(metrics["mean_oks"], 0.25)}
+        write_json(METRICS / f"{model}.json", {**metrics, "other_sets": {"ubody": other}})
+    (table,) = models.other_sets_tables(models.compare_models(samples=5, seed=0))
+    assert table.frame.index.name == "ubody, %" and list(table.frame.index)[:2] == ["teacher", "baseline"]
+    assert (table.frame["mean OKS"] == 25).all()
+
+
 def test_published_rows_stand_below_and_apart(evaluated: None):
     table = models.models_table(models.compare_models(samples=20, seed=0))
     assert list(table.frame.index)[:4] == ["teacher", "baseline", "stage 1", "stage 1 + 2"]
