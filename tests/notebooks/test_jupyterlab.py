@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import CHROMIUM, chromium, jupyterlab
+from browser import CHROMIUM, Page, chromium, jupyterlab
 from nbclient import NotebookClient
 
 from posedistill.reporting.html import export_reports
@@ -21,7 +21,9 @@ SOURCES = (
     "Table(pd.DataFrame({'AP': [1.5]}, index=['body']))",
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+ERRORS = "document.querySelectorAll('.jp-Notebook :is([data-mime-type*=stderr], [data-mime-type*=error])').length"
+OPEN_CODE = "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-editor')].filter(e => e.offsetHeight).length"
 
 
 @pytest.fixture(scope="module")
@@ -51,27 +53,37 @@ def shots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def test_reports_open_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path) -> None:
-    names = sorted(path.name for path in reports.glob("*.ipynb"))
+def open_report(page: Page, address: str, name: str) -> None:
+    """Open a report in JupyterLab and wait for its first heading; its first picture comes into view."""
+    page.open(f"{address}/lab/tree/reports/{name}?reset")
+    page.wait_for("document.querySelectorAll('.jp-Notebook .jp-Cell').length > 0")
+    page.wait_for("document.querySelector('.jp-Notebook h1') !== null")
+    page.evaluate("(document.querySelector('.jp-Notebook img') || document.body).scrollIntoView()")
+
+
+def test_a_report_opens_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path) -> None:
+    """A figure, a formula and a table are seen, code is folded away, nothing is an error, and nobody is asked."""
     with jupyterlab(reports.parent, tmp_path / "home") as address, chromium(tmp_path / "profile") as page:
-        for name in names:
-            page.open(f"{address}/lab/tree/reports/{name}?reset")
-            page.wait_for("document.querySelectorAll('.jp-Notebook .jp-Cell').length > 0")
-            page.wait_for("document.querySelector('.jp-Notebook h1') !== null")
-            page.evaluate("(document.querySelector('.jp-Notebook img') || document.body).scrollIntoView()")
-            if name == "00_small.ipynb":
-                page.wait_for("document.querySelector('.jp-RenderedImage img')?.naturalWidth === 900")
-                page.wait_for("document.querySelector('mjx-container') !== null")  # the formula, without a network
-                assert page.evaluate("document.querySelectorAll('.jp-RenderedHTML table').length") == 1
-            errors = "[data-mime-type*=stderr], [data-mime-type*=error]"
-            assert page.evaluate(f"document.querySelectorAll('.jp-Notebook :is({errors})').length") == 0, name
-            open_code = (
-                "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-editor')].filter(e => e.offsetHeight)"
-            )
-            assert page.evaluate(f"{open_code}.length") == 0, f"{name} shows code"
+        open_report(page, address, "00_small.ipynb")
+        page.wait_for("document.querySelector('.jp-RenderedImage img')?.naturalWidth === 900")
+        page.wait_for("document.querySelector('mjx-container') !== null")  # the formula, without a network
+        assert page.evaluate("document.querySelectorAll('.jp-RenderedHTML table').length") == 1
+        assert page.evaluate(ERRORS) == 0
+        assert page.evaluate(OPEN_CODE) == 0
+        page.screenshot(shots / "lab.png")
+
+
+@pytest.mark.slow
+def test_all_reports_open_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path) -> None:
+    with jupyterlab(reports.parent, tmp_path / "home") as address, chromium(tmp_path / "profile") as page:
+        for name in sorted(path.name for path in reports.glob("*.ipynb")):
+            open_report(page, address, name)
+            assert page.evaluate(ERRORS) == 0, name
+            assert page.evaluate(OPEN_CODE) == 0, f"{name} shows code"
             page.screenshot(shots / f"{name}.png")
 
 
+@pytest.mark.slow
 def test_offline_pages_show_figures_and_formulas_and_ask_nobody(reports: Path, shots: Path, tmp_path: Path) -> None:
     pages = export_reports(reports, tmp_path / "html")
     with chromium(tmp_path / "profile") as page:

@@ -1,5 +1,6 @@
 """Formulas as images, and pages that hold all they need."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -34,6 +35,7 @@ def test_pages_load_nothing(tmp_path: Path):
     text = page.read_text()
     assert "<script" not in text
     assert "cdnjs" not in text and "unpkg" not in text
+    assert not re.search(r"""(src|href)=["']https?:|url\(["']?https?:|@import""", text)
     assert "<details>" in text
     assert "01_a.html" in (tmp_path / "out" / "index.html").read_text()
 
