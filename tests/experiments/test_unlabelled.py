@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,12 +96,36 @@ def test_the_table_names_what_taught_and_its_intervals(tmp_path):
     assert "| a − b | +1.0 | -0.5 to +2.5 |" in text
 
 
+def test_what_was_seen_is_counted(tmp_path, monkeypatch):
+    base = tmp_path / "base"
+    points = {
+        tmp_path / "prepared" / "train": [[0, 2, 1], [0, 0, 2]],
+        base / "pictures/prepared/train": [[0, 0, 0]] * 2,
+    }
+
+    def store(folder):
+        return [SimpleNamespace(keypoints=np.array([[5.0, 5.0, value] for value in seen])) for seen in points[folder]]
+
+    monkeypatch.setattr("posedistill.data.store.TrainStore", store)
+    for variant in ("logits", "features-logits"):
+        curves = base / f"{variant}-seed3" / "reports" / "curves"
+        curves.mkdir(parents=True)
+        (curves / "stage1.tsv").write_text("epoch\tlabel\tlogit\n1\t0.0\t4.5\n2\t0.0\t3.5\n")
+    seen = unlabelled.what_was_seen(tmp_path, base, (3,))
+    assert seen == {"data": {"with labels": [2, 3], "without labels": [2, 0]}, "label_loss": 0.0}
+    (curves / "stage1.tsv").write_text("epoch\tlabel\tlogit\n1\t0.25\t4.5\n")
+    assert unlabelled.what_was_seen(tmp_path, base, (3,))["label_loss"] == 0.25
+
+
 @pytest.mark.slow
 def test_students_learn_from_the_teacher_alone(settings, random_model, tmp_path):
     root = tmp_path / "project"
     (root / "data").mkdir(parents=True)
     (root / "data" / "body").symlink_to(ROOT / "assets" / "body")
     (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (root / "src").symlink_to(ROOT / "src")  # the runner of the report
+    (root / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "12_unlabelled.ipynb", root / "notebooks")
     settings["data"]["train"][0]["images"], settings["data"]["val"][0]["images"] = 6, 4
     settings["student"] |= {"backbone": None, "epochs": 1}
     settings["teacher"]["backbone"] = None
@@ -117,10 +143,13 @@ def test_students_learn_from_the_teacher_alone(settings, random_model, tmp_path)
     prepare = "from posedistill.params import load_params\nfrom posedistill.data.prepare import prepare\n"
     program = f"{prepare}if __name__ == '__main__':\n    prepare(load_params())\n"
     (root / "prepare.py").write_text(program)
-    for command in (["prepare.py"], ["-m", "posedistill.experiments.unlabelled"]):
+    for command in (["prepare.py"], ["-m", "posedistill.experiments.unlabelled", "--seeds", "0"]):
         subprocess.run([sys.executable, *command], cwd=root, env=environment, check=True)
     content = json.loads((root / "reports" / "metrics" / "unlabelled.json").read_text())
     assert set(content["models"]) == set(unlabelled.VARIANTS)
+    assert content["data"]["without labels"][1] == 0 < content["data"]["with labels"][1]
+    assert content["label_loss"] == 0
+    assert (root / "reports" / "12_unlabelled.ipynb").is_file()
     base = tmp_path / "checkpoints" / "unlabelled"
     labelled, without = TrainStore(root / "prepared" / "train"), TrainStore(base / "pictures" / "prepared" / "train")
     assert len(labelled) == len(without)
