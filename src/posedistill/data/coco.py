@@ -241,7 +241,7 @@ def ground_truth_annotation(annotation: dict[str, Any]) -> dict[str, Any]:
     """An annotation as gt.json holds it: every field the evaluation reads is there (missing parts are all zero)."""
     entry = {name: annotation[name] for name in GROUND_TRUTH_FIELDS if name in annotation}
     keypoints = keypoints_of(annotation)
-    keypoints[~(np.abs(keypoints) < LARGEST)] = 0
+    keypoints[~(np.abs(keypoints) < LARGEST).all(axis=1)] = 0  # as in training: unlabelled
     for part, name in FIELDS.items():
         values = annotation.get(name)
         if values is None or not all(map(_finite, values)):
