@@ -90,7 +90,8 @@ deps: setup  ## bring the code files listed in dvc.yaml in step with the imports
 	python scripts/pipeline_deps.py --write
 
 data: setup  ## import assets/ as data/ anew, after a change of assets/
-	rm -f data.dvc
+	@# Into an existing folder dvc would import data/assets.
+	rm -rf data.dvc data
 	dvc import-url --quiet --force assets data
 	dvc unfreeze data.dvc
 
