@@ -31,7 +31,7 @@ def stop_at(batches, epoch: int, step: int):
 
 
 def test_training_lowers_the_loss_and_rises_in_accuracy(tmp_path):
-    p = plan(epochs=6, steps_per_epoch=6, batch=4)
+    p = plan(epochs=16, steps_per_epoch=6, batch=4)
     rows = fit(supervised(), p, batches_of(p), CPU, folder(tmp_path)).rows
     assert rows[-1]["label"] < 0.9 * rows[0]["label"]
     assert rows[-1]["accuracy"] > rows[0]["accuracy"]
@@ -65,7 +65,7 @@ def test_micro_batches_add_up_to_the_batch(tmp_path, monkeypatch):
         batches = batches_of(p, dtype=torch.float64)
         results.append(fit(objective, p, batches, with_micro_batch(size), folder(tmp_path / str(size))).model)
     for name, whole in results[0].state_dict().items():
-        torch.testing.assert_close(results[1].state_dict()[name], whole, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(results[1].state_dict()[name], whole, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 0), (1, 3), (2, 3)])

@@ -11,8 +11,8 @@ from posedistill.experiments.workspaces import Experiment, Workspace
 
 SEEDS = (0, 1, 2)
 
-# Time of a stage-1 step over that of a baseline step: 0.302 s over 0.175 s of CPU time for a batch of 16 at 128×96, nw to
-# n, one thread; rounded up, in favour of the baseline.
+# Time of a stage-1 step over that of a baseline step: 0.302 s over 0.175 s of CPU time for a batch of 16 at 128×96,
+# nw to n, one thread; rounded up, in favour of the baseline.
 STAGE1_COST = 1.75
 
 MODELS = ("teacher", "baseline", "baseline_long", "stage1", "stage2")
