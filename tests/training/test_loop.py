@@ -65,7 +65,8 @@ def test_micro_batches_add_up_to_the_batch(tmp_path, monkeypatch):
         batches = batches_of(p, dtype=torch.float64)
         results.append(fit(objective, p, batches, with_micro_batch(size), folder(tmp_path / str(size))).model)
     for name, whole in results[0].state_dict().items():
-        torch.testing.assert_close(results[1].state_dict()[name], whole, rtol=1e-9, atol=1e-11)
+        # Adam divides by the gradient's size, which magnifies rounding where a gradient is near 0: by tensor.
+        assert (results[1].state_dict()[name].double() - whole).norm() <= 1e-9 * whole.double().norm(), name
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 0), (1, 3), (2, 3)])
