@@ -67,7 +67,7 @@ def test_a_report_opens_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path
         open_report(page, address, "00_small.ipynb")
         page.wait_for("document.querySelector('.jp-RenderedImage img')?.naturalWidth === 900")
         page.wait_for("document.querySelector('mjx-container') !== null")  # the formula, without a network
-        assert page.evaluate("document.querySelectorAll('.jp-RenderedHTML table').length") == 1
+        page.wait_for("document.querySelectorAll('.jp-RenderedHTML table').length === 1")
         assert page.evaluate(ERRORS) == 0
         assert page.evaluate(OPEN_CODE) == 0
         page.screenshot(shots / "lab.png")
