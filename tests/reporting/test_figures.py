@@ -170,13 +170,13 @@ def test_differences_in_words_and_figures():
     level = comparison.Difference.of((0.001, -0.01, 0.012))
     assert gain.significant and not level.significant
     assert comparison.in_words("a − b", gain, "mean OKS", (3, 3)).endswith(
-        "a real gain on these images, and in 3 of 3 seeds."
+        "a real gain on these images, with this sign in 3 of 3 seeds."
     )
-    assert "but only in 2 of 3 seeds" in comparison.in_words("a − b", gain, "mean OKS", (2, 3))
+    assert "but with this sign in 2 of 3 seeds" in comparison.in_words("a − b", gain, "mean OKS", (2, 3))
     assert "not told apart" in comparison.in_words("a − b", level, "mean OKS")
     loss = comparison.Difference(-2, -3, -1)
     assert comparison.in_words("a − b", loss, "mean OKS", (0, 3)).endswith(
-        "a real loss on these images, and in 3 of 3 seeds."
+        "a real loss on these images, with this sign in 3 of 3 seeds."
     )
     figure = comparison.forest_figure({"a − b": {"body": gain, "face": level}}, "points")
     filled = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]

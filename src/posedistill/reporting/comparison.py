@@ -103,7 +103,7 @@ def in_words(name: str, item: Difference, what: str, positive: tuple[int, int] |
         above, count = positive
         agreeing = above if item.mean > 0 else count - above
         if item.significant:
-            seeds = f", {'and' if agreeing == count else 'but only'} in {agreeing} of {count} seeds"
+            seeds = f", {'with' if agreeing == count else 'but with'} this sign in {agreeing} of {count} seeds"
         else:
             seeds = f"; {above} of {count} seeds are above zero"
     return f"**{name}**: {item} points of {what}: {verdict}{seeds}."
