@@ -56,10 +56,10 @@ verify: setup  ## do the regenerated metrics equal the committed ones, within th
 	python scripts/verify.py
 
 test: setup $(VENV)/clients  ## the fast tests, a small run of the whole pipeline among them
-	python -m pytest -n 2 --dist loadgroup -m 'not slow'
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 test-all: setup $(VENV)/clients  ## all tests
-	python -m pytest -n 2 --dist loadgroup
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## style and formatting
 	ruff check .

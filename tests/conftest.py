@@ -3,6 +3,11 @@
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: tests of a file run in one process, and the others fill the second one meanwhile."""
+    items.sort(key=lambda item: "test_small_run" not in item.nodeid)
+
+
 def _random_model(size="n", input_size=(64, 96), seed=0):
     """An untrained model whose answers depend on the image as a trained one's do, so differences mean something."""
     import torch

@@ -10,7 +10,7 @@ import pytest
 from clone import Clone
 from small_runs import EPOCHS, TRAININGS, kill_during, steps
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.slow
 
 MODELS = "models/*.safetensors"
 

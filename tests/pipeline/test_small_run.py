@@ -9,8 +9,6 @@ from clone import Clone
 from nbclient import NotebookClient
 from small_runs import TRAININGS, Runs, steps
 
-pytestmark = pytest.mark.xdist_group("pipeline")  # one process: the runs are made once
-
 AFTER_ALPHA = {"stage1", "stage2", "evaluate@stage1", "evaluate@stage2", "compare", "export"}
 MODELS = "models/*"
 REPORTS = "reports/**/*"
