@@ -184,22 +184,32 @@ def test_stage_writes_the_same_files_twice(tmp_path, params, monkeypatch):
     evaluation = stage.evaluate_model(params, "stage1")
     written = {path: path.read_bytes() for path in Path().rglob("*.json") if "prepared" not in path.parts}
     names = {str(path) for path in written}
-    folder = "reports/metrics"
     assert names == {
-        *(f"predictions/{stem}.json" for stem in ("stage1", "stage1-oks", "stage1-b", "stage1-b-oks")),
-        *(f"{folder}/{stem}.json" for stem in ("stage1", "stage1-b")),
+        *(f"predictions/{stem}.json" for stem in ("stage1", "stage1/a-oks", "stage1/b", "stage1/b-oks")),
+        "reports/metrics/stage1.json",
     }
-    metrics = json.loads(written[Path(folder, "stage1.json")])
+    metrics = json.loads(written[Path("reports/metrics/stage1.json")])
     expected = evaluate_wholebody("prepared/val-a/gt.json", "predictions/stage1.json")
     for part, values in expected.items():
         assert metrics[part] == pytest.approx(values, abs=1e-6)
     assert metrics["mean_oks"] == pytest.approx(mean_oks("prepared/val-a/gt.json", "predictions/stage1.json"), abs=1e-6)
     assert (metrics["images"], metrics["persons"]) == (3, 3)
     assert metrics["parameters"] == evaluation.parameters > 1e5
-    assert mean_of(read_person_oks("predictions/stage1-oks.json")) == pytest.approx(evaluation.mean_oks, abs=1e-6)
+    assert mean_of(read_person_oks("predictions/stage1/a-oks.json")) == pytest.approx(evaluation.mean_oks, abs=1e-6)
     assert [one.val_set for one in evaluation.others] == ["b"]
+    assert metrics["other_sets"]["b"]["wholebody"] == metrics["wholebody"]
     stage.evaluate_model(params, "stage1")
     assert written == {path: path.read_bytes() for path in written}
+
+
+def test_files_of_a_set_that_is_gone_do_not_stay(tmp_path, params, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_store(Path("prepared/val-a"))
+    save_checkpoint(build_rtmpose(params.student.size, params.input.size), Path("models/stage1.safetensors"))
+    Path("predictions/stage1").mkdir(parents=True)
+    Path("predictions/stage1/gone.json").write_text("[]")
+    stage.evaluate_model(params, "stage1")
+    assert [path.name for path in Path("predictions/stage1").iterdir()] == ["a-oks.json"]
 
 
 def test_missing_model_is_one_clear_line(tmp_path, params, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posedistill.errors import UserError
-from posedistill.evaluation.files import write_person_oks
+from posedistill.evaluation.files import person_oks_file, write_person_oks
 from posedistill.evaluation.mean_oks import PersonOks
 from posedistill.experiments import __main__ as command
 from posedistill.experiments import ablation, results, schedule, seeds
@@ -127,12 +127,12 @@ def test_the_ablation_shares_trainings_and_the_teacher():
 
 
 def _write(folder: Path, model: str, value: float) -> None:
-    metrics = {part: {"AP": value, "AR": value} for part in PARTS} | {"mean_oks": dict.fromkeys(PARTS, value)}
+    metrics: dict = {part: {"AP": value, "AR": value} for part in PARTS}
+    metrics |= {"mean_oks": dict.fromkeys(PARTS, value), "val_set": "rendered"}
     (folder / "reports" / "metrics").mkdir(parents=True, exist_ok=True)
-    (folder / "predictions").mkdir(exist_ok=True)
     (folder / "reports" / "metrics" / f"{model}.json").write_text(json.dumps(metrics))
     oks = PersonOks(np.arange(20), np.arange(20), np.full((20, 6), value) + np.linspace(0, 0.1, 20)[:, None])
-    write_person_oks(folder / "predictions" / f"{model}-oks.json", oks)
+    write_person_oks(person_oks_file(model, "rendered", folder / "predictions"), oks)
 
 
 def test_gathered_differences_are_pooled_over_seeds(tmp_path: Path):

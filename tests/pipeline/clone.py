@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 TINY: dict[str, Any] = {
     "data.train": [{"source": "synthetic", "name": "rendered", "images": 24, "seed": 1000}],
-    "data.val": [{"source": "synthetic", "name": "rendered", "images": 8, "seed": 2000}],
+    "data.val": [
+        {"source": "synthetic", "name": "rendered", "images": 8, "seed": 2000},
+        {"source": "synthetic", "name": "second", "images": 2, "seed": 2100},
+    ],
     "input.height": 64,
     "input.width": 64,
     "augment.weak_epochs": 0,

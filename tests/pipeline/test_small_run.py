@@ -9,6 +9,8 @@ from clone import Clone
 from nbclient import NotebookClient
 from small_runs import TRAININGS, Runs, steps
 
+from posedistill.params import read_settings
+
 AFTER_ALPHA = {"stage1", "stage2", "evaluate@stage1", "evaluate@stage2", "compare", "export"}
 MODELS = "models/*"
 REPORTS = "reports/**/*"
@@ -47,6 +49,22 @@ def test_all_reports_and_models_are_made_and_kept_by_git(project):
     tracked = project.git("ls-files").splitlines()
     assert "dvc.lock" in tracked and "reports/metrics/summary.json" in tracked
     assert not [name for name in tracked if name.startswith(("models/", "prepared/", "predictions/", "data/"))]
+
+
+def test_a_second_validation_set_is_kept_and_compared_by_itself(project):
+    lock = read_settings(project.folder / "dvc.lock")["stages"]
+    report = (project.folder / "reports" / "07_compare.ipynb").read_text()
+    assert "second, %" in report and "On second:" in report
+    for model in TRAININGS:
+        folder = f"predictions/{model}"
+        assert {path.name for path in (project.folder / folder).iterdir()} == {
+            "rendered-oks.json",
+            "second-oks.json",
+            "second.json",
+        }
+        assert folder in {out["path"] for out in lock[f"evaluate@{model}"]["outs"]}
+        metrics = json.loads((project.folder / "reports" / "metrics" / f"{model}.json").read_text())
+        assert list(metrics["other_sets"]) == ["second"]
 
 
 def test_reports_hold_nothing_of_this_machine_and_no_errors(project):

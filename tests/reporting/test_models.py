@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from reporting.made_up import annotations, predictions
 
-from posedistill.evaluation.files import METRICS, PREDICTIONS, write_json, write_person_oks
+from posedistill.evaluation.files import METRICS, person_oks_file, predictions_file, write_json, write_person_oks
 from posedistill.evaluation.mean_oks import mean_of, person_oks
 from posedistill.evaluation.wholebody import evaluate_wholebody
 from posedistill.reporting import ablation, models, seeds
@@ -16,19 +16,27 @@ from posedistill.reporting.style import use_style
 ERRORS = {"teacher": 0.5, "baseline": 3.0, "stage1": 1.5, "stage2": 1.5}
 
 
+def evaluation_files(val_set: str, errors: dict[str, float], other_set: str | None = None) -> dict[str, dict]:
+    """Write the ground truth of a set and the predictions of models that are `errors` pixels off; → their metrics."""
+    truth = annotations(16)
+    write_json(Path("prepared") / f"val-{val_set}" / "gt.json", truth)
+    metrics = {}
+    for model, error in errors.items():
+        found = predictions(truth, error)
+        oks = person_oks(truth, found)
+        facts = {"val_set": val_set, "parameters": 600_000, "macs": 120_000_000}
+        metrics[model] = {**evaluate_wholebody(truth, found), "mean_oks": mean_of(oks), **facts}
+        write_json(predictions_file(model, other_set), found)
+        write_person_oks(person_oks_file(model, val_set), oks)
+    return metrics
+
+
 @pytest.fixture
 def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four models whose predictions are ERRORS pixels off, evaluated."""
     monkeypatch.chdir(tmp_path)
-    truth = annotations(16)
-    write_json(tmp_path / "prepared" / "val-rendered" / "gt.json", truth)
-    for model, error in ERRORS.items():
-        found = predictions(truth, error)
-        oks = person_oks(truth, found)
-        facts = {"val_set": "rendered", "parameters": 600_000, "macs": 120_000_000}
-        write_json(METRICS / f"{model}.json", {**evaluate_wholebody(truth, found), "mean_oks": mean_of(oks), **facts})
-        write_json(PREDICTIONS / f"{model}.json", found)
-        write_person_oks(PREDICTIONS / f"{model}-oks.json", oks)
+    for model, metrics in evaluation_files("rendered", ERRORS).items():
+        write_json(METRICS / f"{model}.json", metrics)
 
 
 def test_gains_have_the_sign_of_what_was_put_in(evaluated: None):
@@ -42,15 +50,27 @@ def test_gains_have_the_sign_of_what_was_put_in(evaluated: None):
     assert "stage 1 − baseline" in models.verdicts(found)
 
 
-def test_further_validation_sets_have_tables_of_their_own(evaluated: None):
-    assert models.other_sets_tables(models.compare_models(samples=5, seed=0)) == []
-    for model in ERRORS:
+def test_further_validation_sets_are_compared_by_themselves(evaluated: None):
+    alone = models.compare_models(samples=20, seed=0)
+    assert models.other_sets_tables(alone) == []
+    reversed_errors = dict(zip(ERRORS, reversed(ERRORS.values())))
+    for model, other in evaluation_files("ubody", reversed_errors, "ubody").items():
         metrics = json.loads((METRICS / f"{model}.json").read_text())
-        other = {**metrics, "mean_oks": dict.fromkeys(metrics["mean_oks"], 0.25)}
         write_json(METRICS / f"{model}.json", {**metrics, "other_sets": {"ubody": other}})
-    (table,) = models.other_sets_tables(models.compare_models(samples=5, seed=0))
-    assert table.frame.index.name == "ubody, %" and list(table.frame.index)[:2] == ["teacher", "baseline"]
-    assert (table.frame["mean OKS"] == 25).all()
+    both = models.compare_models(samples=20, seed=0)
+    assert both.oks == alone.oks and both.ap == alone.ap
+    (table,) = models.other_sets_tables(both)
+    assert table.frame.index.name == "ubody, %" and list(table.frame.index) == [
+        "teacher",
+        "baseline",
+        "stage 1",
+        "stage 1 + 2",
+    ]
+    frame, found = table.frame, both.others["ubody"]
+    assert frame.loc["stage 1", "mean OKS"] == pytest.approx(100 * found.metrics["stage1"]["mean_oks"]["wholebody"])
+    assert frame.loc["stage 1", "OKS gain [95 %]"] == str(found.oks["stage 1 − baseline"]["wholebody"])
+    assert found.oks["stage 1 − baseline"]["wholebody"].high < 0 < both.oks["stage 1 − baseline"]["wholebody"].low
+    assert "On ubody:" in models.verdicts(both) and "On " not in models.verdicts(alone)
 
 
 def test_published_rows_stand_below_and_apart(evaluated: None):

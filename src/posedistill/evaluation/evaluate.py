@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,8 +95,9 @@ def val_sets(prepared: Path = PREPARED) -> list[str]:
 def evaluate_model(params: Params, name: str) -> Evaluation:
     """Predict all validation sets with model `name`, judge them, and write the files of the stage.
 
-    reports/metrics/<name>.json, predictions/<name>.json (COCO results after OKS-NMS) and predictions/<name>-oks.json
-    (OKS of each person from its own box); for the second and later validation sets <name>-<set> instead of <name>.
+    reports/metrics/<name>.json, with further sets under `other_sets`; predictions/<name>.json, the COCO results of the
+    first set after OKS-NMS; and in predictions/<name>/ those of further sets, <set>.json, and of all sets the OKS of
+    each person from its own box, <set>-oks.json.
     """
     torch.set_num_threads(params.runtime.threads)
     sets = val_sets()
@@ -105,8 +107,7 @@ def evaluate_model(params: Params, name: str) -> Evaluation:
     for val_set in sets:
         found.append(judge(params, model, ValStore(PREPARED / f"val-{val_set}"), name, val_set, size))
     evaluation = replace(found[0], others=tuple(found[1:]))
-    for one in (evaluation, *evaluation.others):
-        _write(one, files.file_name(name, None if one is evaluation else one.val_set))
+    _write(evaluation)
     return evaluation
 
 
@@ -198,7 +199,11 @@ def _own_box_batches(
         )
 
 
-def _write(evaluation: Evaluation, stem: str) -> None:
-    files.write_json(files.PREDICTIONS / f"{stem}.json", evaluation.results, pretty=False)
-    files.write_person_oks(files.PREDICTIONS / f"{stem}-oks.json", evaluation.person_oks)
-    files.write_json(files.METRICS / f"{stem}.json", evaluation.content())
+def _write(evaluation: Evaluation) -> None:
+    name = evaluation.model
+    shutil.rmtree(files.PREDICTIONS / name, ignore_errors=True)  # of a set that is no longer there
+    for one in (evaluation, *evaluation.others):
+        other_set = None if one is evaluation else one.val_set
+        files.write_json(files.predictions_file(name, other_set), one.results, pretty=False)
+        files.write_person_oks(files.person_oks_file(name, one.val_set), one.person_oks)
+    files.write_json(files.METRICS / f"{name}.json", evaluation.content())

@@ -18,9 +18,15 @@ METRIC_DIGITS = 6  # sums of many floats differ in the last bits from machine to
 SUMMARY_PARTS = ("wholebody", "body", "foot", "face", "hand")
 
 
-def file_name(model: str, val_set: str | None = None) -> str:
-    """Name (without suffix) of a model's files; the second and later validation sets are named, the first is not."""
-    return model if val_set is None else f"{model}-{val_set}"
+def predictions_file(model: str, other_set: str | None = None, folder: Path = PREDICTIONS) -> Path:
+    """COCO results of a model: predictions/<model>.json on the first validation set (by name), which the summary shows,
+    and predictions/<model>/<set>.json on a further one."""
+    return folder / f"{model}.json" if other_set is None else folder / model / f"{other_set}.json"
+
+
+def person_oks_file(model: str, val_set: str, folder: Path = PREDICTIONS) -> Path:
+    """OKS of each person of a validation set, also of the first one: predictions/<model>/<set>-oks.json."""
+    return folder / model / f"{val_set}-oks.json"
 
 
 def write_json(path: str | Path, content: Any, *, pretty: bool = True) -> None:

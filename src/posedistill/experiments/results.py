@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
-from posedistill.evaluation.files import read_person_oks, rounded
+from posedistill.evaluation.files import PREDICTIONS, person_oks_file, read_person_oks, rounded
 from posedistill.evaluation.mean_oks import PersonOks, paired_mean_oks_difference
 from posedistill.experiments.workspaces import Experiment
 from posedistill.files import write_atomic
@@ -45,8 +45,10 @@ def gather(experiment: Experiment, base: Path, samples: int, bootstrap_seed: int
         numbers[model] = {}
         for seed in seeds:
             workspace, name = experiment.place(model, seed)
-            numbers[model][str(seed)] = shortened(read_metrics(base / workspace, name))
-            persons[model, seed] = read_person_oks(base / workspace / "predictions" / f"{name}-oks.json")
+            metrics = read_metrics(base / workspace, name)
+            numbers[model][str(seed)] = shortened(metrics)
+            oks = person_oks_file(name, metrics["val_set"], base / workspace / PREDICTIONS)
+            persons[model, seed] = read_person_oks(oks)
     differences = {}
     for title, (a, b) in experiment.pairs.items():
         runs_a, runs_b = ([persons[model, seed] for seed in seeds] for model in (a, b))
