@@ -19,6 +19,10 @@ _REFUSALS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
     errno.EROFS: "read-only file system",
+    errno.EISDIR: "it is a folder, expected a file",
+    errno.ENOTDIR: "a part of the path is a file, expected a folder",
+    errno.EEXIST: "a part of the path is a file, expected a folder",
+    errno.ENAMETOOLONG: "the name is too long",
 }
 
 
@@ -63,6 +67,24 @@ def writable_folder(path: str | Path) -> Path:
     except OSError as error:
         reason = "it is a file, expected a folder" if path.is_file() else error.strerror
         raise UserError(f"cannot write into {path}: {reason}") from error
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """All files below a folder, sorted; linked folders are gone into, each real folder once."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(place, name) for name in names]
+    return sorted(found)
+
+
+def printable(name: str | Path) -> str:
+    """A file's name as text that can be written as UTF-8: what the disk holds in another encoding becomes \\x… ."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def sha256_file(path: str | Path) -> str:

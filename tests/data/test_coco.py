@@ -1,6 +1,7 @@
 """Annotation files: what is kept, what is dropped and why, and what is an error."""
 
 import copy
+import gzip
 import json
 
 import numpy as np
@@ -225,7 +226,7 @@ def test_numbers_beyond_all_pixels_count_as_not_finite(content, save):
 
 def test_found_values_stay_on_one_line(content, save):
     content["annotations"][0]["image_id"] = "a\nb"
-    with pytest.raises(UserError, match="annotation 100: image_id: found a b, expected a whole number"):
+    with pytest.raises(UserError, match=r"annotation 100: image_id: found 'a\\nb', expected a whole number"):
         read(save(content))
 
 
@@ -334,3 +335,25 @@ def test_detection_files_that_are_none(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError, match=r"boxes\.json"):
         coco.read_detections(path, {}, Funnel("d"))
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "\udce9.jpg", ""])
+def test_a_name_that_no_file_can_have(content, save, name):
+    content["images"][0]["file_name"] = name
+    with pytest.raises(UserError, match=r"image 10: file_name: found .*expected a file name"):
+        read(save(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (gzip.compress, "expected a JSON object .*found a gzip file"),
+        (lambda raw: raw.decode().encode("utf-16"), "found UTF-16"),
+        (lambda raw: raw + raw, "the file goes on after its end"),
+    ],
+)
+def test_files_of_another_kind_are_named(content, save, change, message):
+    path = save(content)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError, match=message):
+        read(path)

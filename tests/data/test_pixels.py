@@ -129,3 +129,13 @@ def test_oddities_of_turned_and_16_bit_colour_pictures(image):
     deep = cv2.imencode(".png", image.astype(np.uint16) * 257)[1].tobytes()
     assert pixels.oddities(deep) == [pixels.DEEP]
     assert pixels.oddities(b"no picture") == []
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_what_follows_the_end_of_a_picture_does_not_count(picture, format):
+    """A motion photo carries its film behind the picture, bytes of any value."""
+    content = encoded(picture(0), format)
+    for seed in range(20):
+        film = np.random.default_rng(seed).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
+        assert not pixels.is_cut_off(content + film)
+        assert pixels.is_cut_off(content[: len(content) // 2])

@@ -174,6 +174,24 @@ def test_nobody_left(tmp_path, data, settings):
         prepare(settings(), tmp_path / "out", workers=1, progress=False)
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_nobody_left_says_why(tmp_path, data, settings, split):
+    """A validation set without persons would end as an AP of -1."""
+    for entry in data["annotations"]:
+        entry["category_id"] = 0
+    (tmp_path / "data" / "others.json").write_text(json.dumps(data))
+    source = {"source": "coco_wholebody", "name": "others", "annotations": "others.json", "images": "images"}
+    with pytest.raises(UserError, match=rf"data\.{split}: .*no person is left .*persons: not a person \(12\)"):
+        prepare(settings(**{split: [source]}), tmp_path / "out", workers=1, progress=False)
+
+
+def test_pictures_of_two_sources_with_the_same_ids_are_counted_apart(tmp_path, data, settings):
+    source = {"source": "coco_wholebody", "annotations": "annotations.json", "images": "images"}
+    P = settings(train=[{**source, "name": "a"}, {**source, "name": "b"}])
+    report = prepare(P, tmp_path / "out", workers=1, progress=False)
+    assert report.sets["train"]["images"] == 12
+
+
 def test_sources_are_mixed_and_validation_sets_stay_apart(tmp_path, data, write_coco, settings):
     write_coco(tmp_path / "data" / "other", images=2, persons=1, seed=9)
     first = {"source": "coco_wholebody", "name": "a", "annotations": "annotations.json", "images": "images"}

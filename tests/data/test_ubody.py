@@ -167,12 +167,55 @@ def test_missing_and_broken_videos_are_listed(tree, run):
     write_video(tree / "videos" / "Magic_show" / "Magic_show_S1_Trim1.mp4", count=25)  # frames 30 and 40 are gone
     report, out = run(max_broken=0.5)
     dropped = {f["source"]: f["dropped"] for f in report.funnels if f["what"] == "persons" and f["dropped"]}
-    assert dropped["ubody/Speech"] == {"image missing": 4, "video unreadable": 4}
+    assert dropped["ubody/Speech"] == {"video missing": 4, "video unreadable": 4}
     assert dropped["ubody/Magic_show"] == {"video frame missing": 2}
     assert "Magic_show/Magic_show_S1_Trim1/000030.png" in [b["picture"] for b in report.broken]
     assert len(TrainStore(out / "train")) == 14
-    with pytest.raises(UserError, match=r"4 of 24 pictures .*max_broken"):
+    with pytest.raises(UserError, match=r"4 of 24 pictures .*Speech_S1_Trim1\.mp4 \(missing, 4 frames of it\)"):
         run()
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("webm", "VP80"), ("mp4", "mp4v")])
+def test_after_a_damage_no_frame_passes_for_another(tree, run, suffix, codec):
+    """The decoder leaves damaged frames out: what follows is told by its time, and what is lost is listed."""
+    path = tree / "videos" / "Speech" / "Speech_S2.mp4"
+    path.unlink()
+    path = path.with_suffix(f".{suffix}")
+    rng = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 30, (WIDTH, HEIGHT))
+    for number in range(1, FRAMES + 1):
+        noise = rng.integers(0, 60, (HEIGHT - BIT, WIDTH, 3), dtype=np.uint8)
+        writer.write(np.concatenate([frame(number)[:BIT], noise]))
+    writer.release()
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 3
+    content[middle : middle + 20_000] = bytes(20_000)
+    path.write_bytes(content)
+    report, out = run({**SOURCE, "scenes": ["Speech"]}, max_broken=0.9)
+    found = numbers_of(TrainStore(out / "train"))
+    assert found <= expected("Speech", (0, 1)) and len(found) + len(report.broken) == 8
+
+
+def test_a_scene_may_be_linked_to_another_disk(tree, run, tmp_path):
+    (tree / "videos" / "Speech").rename(tmp_path / "disk2")
+    (tree / "videos" / "Speech").symlink_to(tmp_path / "disk2")
+    report, out = run({**SOURCE, "scenes": ["Speech"]})
+    assert numbers_of(TrainStore(out / "train")) == expected("Speech", (0, 1)) and not report.broken
+
+
+@pytest.mark.parametrize("names", [np.array(["Speech_S3.mp4"]), np.array([], dtype=str)])
+def test_a_list_of_test_videos_with_other_names_is_refused(tree, run, names):
+    """Otherwise all test videos would be trained on."""
+    np.save(tree / "splits" / "intra_scene_test_list.npy", names)
+    with pytest.raises(UserError, match="none of the annotated videos is in it"):
+        run()
+
+
+def test_a_list_of_test_videos_in_bytes_is_read(tree, run):
+    path = tree / "splits" / "intra_scene_test_list.npy"
+    np.save(path, np.load(path).astype("S"))
+    _, out = run({**SOURCE, "scenes": ["Speech"]})
+    assert numbers_of(TrainStore(out / "train")) == expected("Speech", (0, 1))
 
 
 def test_a_video_that_is_there_twice_is_not_guessed(tree, run):
@@ -180,7 +223,7 @@ def test_a_video_that_is_there_twice_is_not_guessed(tree, run):
     write_video(tree / "videos" / "old_b" / "Movie_S1_Trim1.mp4", count=12)
     report, _ = run(max_broken=0.9)
     movie = next(f for f in report.funnels if f["source"] == "ubody/Movie" and f["what"] == "persons")
-    assert movie["notes"]["video there more than once, not used"] == 1 and movie["dropped"]["image missing"] == 4
+    assert movie["notes"]["video there more than once, not used"] == 1 and movie["dropped"]["video missing"] == 4
 
 
 def test_annotations_that_are_divided_already(tree, run):
@@ -202,9 +245,10 @@ def test_what_is_wrong_is_named(tree, run):
         run({**SOURCE, "split": "inter"})
     with pytest.raises(UserError, match="no annotation folder"):
         run({**SOURCE, "annotations": "elsewhere"})
-    (tree / "splits" / "intra_scene_test_list.npy").write_bytes(b"x")
-    with pytest.raises(UserError, match="not a NumPy list"):
-        run()
+    for content in (b"x", b""):
+        (tree / "splits" / "intra_scene_test_list.npy").write_bytes(content)
+        with pytest.raises(UserError, match="not a NumPy list"):
+            run()
 
 
 def test_frame_numbers_at_other_rates():

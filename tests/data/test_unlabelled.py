@@ -1,6 +1,7 @@
 """Pictures without labels: every keypoint has weight 0, boxes come from a file or are the whole picture."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -27,11 +28,15 @@ SOURCE = {"source": "unlabelled", "name": "own", "images": "photos"}
 
 def test_whole_pictures(tmp_path, photos, settings):
     (photos / "p1.jpg").write_bytes(b"no picture")
-    P = settings(train=[SOURCE], size=(64, 64))
+    (photos / "._p1.jpg").write_bytes(b"what macOS leaves beside a picture")
+    with pytest.raises(UserError, match=r"1 of 4 pictures cannot be used.*p1\.jpg \(image unreadable\)"):
+        prepare(settings(train=[SOURCE], size=(64, 64)), tmp_path / "out", workers=1, progress=False)
+    P = settings(train=[SOURCE], size=(64, 64), max_broken=0.3)
     report = prepare(P, tmp_path / "out", workers=1, progress=False)
     store = TrainStore(tmp_path / "out" / "train")
     assert len(store) == 3 and not store.column("keypoints").any()
-    assert report.funnels[0]["dropped"] == {"image unreadable": 1}
+    assert report.funnels[0]["dropped"] == {"image unreadable": 1} and report.funnels[0]["read"] == 4
+    assert [case["picture"] for case in report.broken] == ["p1.jpg"]
     batch = next(loader.train_loader(store, P, augment=P.augment, batch=3, seed=0, epoch=0, workers=0))
     assert not batch.keypoints.any() and batch.images.any()
 
@@ -39,7 +44,7 @@ def test_whole_pictures(tmp_path, photos, settings):
 def test_boxes_by_place_or_by_name(tmp_path, photos, settings):
     boxes = [
         {"image_id": 0, "bbox": [5, 5, 50, 60], "score": 0.9},
-        {"file_name": "p2.jpg", "bbox": [10, 5, 50, 60], "score": 0.8},
+        {"image_id": 785, "file_name": "p2.jpg", "bbox": [10, 5, 50, 60], "score": 0.8},
         {"file_name": "p2.jpg", "bbox": [10, 5, 0, 60], "score": 0.8},
     ]
     (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
@@ -49,10 +54,33 @@ def test_boxes_by_place_or_by_name(tmp_path, photos, settings):
     assert store.column("image_id").tolist() == [0, 2]
     assert report.funnels[0]["dropped"] == {"empty box": 1}
     np.testing.assert_allclose(store[0].box, [5, 5, 50, 60])
-    boxes[1]["file_name"] = "absent.jpg"
+    for name in ("absent.jpg", ["p2.jpg"]):
+        boxes[1]["file_name"] = name
+        (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+        with pytest.raises(UserError, match=r"detections\[1\]: file_name: there is no picture .*\.jpg"):
+            prepare(settings(train=[source]), tmp_path / "out", workers=1, progress=False)
+
+
+def test_boxes_of_pictures_that_are_not_there(tmp_path, photos, settings):
+    boxes = [{"image_id": 9, "bbox": [5, 5, 50, 60], "score": 0.9}]
     (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
-    with pytest.raises(UserError, match=r"detections\[1\]: file_name: there is no picture absent\.jpg"):
-        prepare(settings(train=[source]), tmp_path / "out", workers=1, progress=False)
+    P = settings(train=[{**SOURCE, "detections": "boxes.json"}])
+    with pytest.raises(UserError, match=r"no person is left to train on: .*no such picture in this source \(1\)"):
+        prepare(P, tmp_path / "out", workers=1, progress=False)
+
+
+def test_names_in_another_encoding(tmp_path, photos, settings):
+    try:
+        (photos / "p0.jpg").rename(photos / os.fsdecode(b"caf\xe9.jpg"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    (photos / "p1.jpg").write_bytes(b"x")
+    P = settings(train=[SOURCE], size=(64, 64), max_broken=0.3)
+    prepare(P, tmp_path / "out", workers=1, progress=False)
+    assert len(TrainStore(tmp_path / "out" / "train")) == 3
+    (photos / "p1.jpg").rename(photos / os.fsdecode(b"d\xe9.jpg"))
+    report = prepare(P, tmp_path / "out", workers=1, progress=False)
+    assert [case["picture"] for case in report.broken] == [r"d\xe9.jpg"]
 
 
 def test_video(tmp_path, photos, settings):
@@ -65,6 +93,17 @@ def test_video(tmp_path, photos, settings):
     store = TrainStore(tmp_path / "out" / "train")
     levels = [store[i].pixels().mean() for i in range(len(store))]
     assert len(store) == 3 and np.abs(np.array(levels) - [0, 100, 200]).max() < 8
+
+
+def test_a_video_of_29_97_frames_a_second_ends_where_it_ends(tmp_path, photos, settings):
+    writer = cv2.VideoWriter(str(tmp_path / "data" / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30000 / 1001, (32, 32))
+    for _ in range(1000):
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    writer.release()
+    report = prepare(
+        settings(train=[{**SOURCE, "images": "v.mp4", "step": 20}]), tmp_path / "out", workers=1, progress=False
+    )
+    assert len(TrainStore(tmp_path / "out" / "train")) == 50 and not report.broken
 
 
 @pytest.mark.parametrize(("images", "message"), [("absent", "neither a folder"), ("empty", "no pictures")])

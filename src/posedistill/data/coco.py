@@ -6,6 +6,7 @@ Two readings of one file: `read_persons` gives the persons to train on or to pre
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ OUTSIDE = "box outside the image"
 NOT_FINITE = "box not finite"
 NOT_PERSON = "not a person"
 NO_FIELD = "without box or keypoints"
+ELSEWHERE = "image not in this validation set"
 
 LARGEST = 1e9  # pixels: a larger coordinate is taken for infinite
+WHOLE = "a whole number below 2^53"
 IDS = 2**53  # what JSON, Arrow and NumPy all hold exactly
 
 Images = dict[int, dict[str, Any]]
@@ -43,12 +46,17 @@ Locate = Callable[[dict[str, Any]], ImageRef | None]
 
 
 def _field(path: Path, where: str, name: str, found: object, allowed: str) -> UserError:
-    shown = " ".join(str(found).split())[:60]
+    shown = " ".join((repr(found) if isinstance(found, str) else str(found)).split())[:60]
     return UserError(f"{path}: {where}: {name}: found {shown}, expected {allowed}")
 
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < IDS
+
+
+def _file_name(value: object) -> bool:
+    """Whether a file can be called so: no half of a UTF-16 pair, no zero byte."""
+    return isinstance(value, str) and value != "" and not re.search("[\ud800-\udfff\0]", value)
 
 
 def _number(value: object) -> bool:
@@ -64,17 +72,17 @@ def open_annotations(path: Path) -> tuple[Images, Iterator[dict[str, Any]], list
     entries, annotations = top_level(path, streamed="annotations")
     images = entries.get("images")
     if not isinstance(images, list):
-        raise _field(path, "the file", "images", type(images).__name__, "a list")
+        raise UserError(f"{path}: the file: images: found {type(images).__name__}, expected a list")
     by_id: Images = {}
     for index, image in enumerate(images):
         where = f"images[{index}]"
         if not isinstance(image, dict):
             raise UserError(f"{path}: {where}: expected an object")
         if not _whole(image.get("id")):
-            raise _field(path, where, "id", image.get("id"), "a whole number")
+            raise _field(path, where, "id", image.get("id"), WHOLE)
         if image["id"] in by_id:
             raise UserError(f"{path}: {where}: id: {image['id']} is there twice")
-        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+        if not _file_name(image.get("file_name")):
             raise _field(path, f"image {image['id']}", "file_name", image.get("file_name"), "a file name")
         for name in ("width", "height"):
             if not _whole(image.get(name)) or not 0 < image[name] < 2**31:
@@ -93,17 +101,17 @@ def _checked(path: Path, annotations: Iterator[Any], images: Images) -> Iterator
             raise UserError(f"{path}: {where}: expected an object")
         identity: Any = annotation.get("id")
         if not _whole(identity):
-            raise _field(path, where, "id", identity, "a whole number")
+            raise _field(path, where, "id", identity, WHOLE)
         if identity in seen:
             raise UserError(f"{path}: annotation {identity}: id: there twice")
         seen.add(identity)
         where = f"annotation {identity}"
         if not _whole(annotation.get("image_id")):
-            raise _field(path, where, "image_id", annotation.get("image_id"), "a whole number")
+            raise _field(path, where, "image_id", annotation.get("image_id"), WHOLE)
         if annotation["image_id"] not in images:
             raise _field(path, where, "image_id", annotation["image_id"], "the id of one of the file's images")
         if "category_id" in annotation and not _whole(annotation["category_id"]):
-            raise _field(path, where, "category_id", annotation["category_id"], "a whole number")
+            raise _field(path, where, "category_id", annotation["category_id"], WHOLE)
         if annotation.get("iscrowd", 0) not in (0, 1):
             raise _field(path, where, "iscrowd", annotation["iscrowd"], "0 or 1")
         for name in FLAGS:
@@ -124,11 +132,11 @@ def _check_numbers(path: Path, where: str, name: str, values: Any, count: int) -
         return
     if not isinstance(values, list) or len(values) != count:
         found = f"{len(values)} values" if isinstance(values, list) else type(values).__name__
-        raise _field(path, where, name, found, f"{count} numbers")
+        raise UserError(f"{path}: {where}: {name}: found {found}, expected {count} numbers")
     # null stands for NaN in files written by JavaScript and by orjson
     if not all(value is None or _number(value) for value in values):
         bad = next(value for value in values if value is not None and not _number(value))
-        raise _field(path, where, name, repr(bad), f"{count} numbers")
+        raise _field(path, where, name, bad, f"{count} numbers")
 
 
 def keypoints_of(annotation: dict[str, Any]) -> np.ndarray:
@@ -280,8 +288,10 @@ def read_detections(path: Path, images: dict[int, ImageRef], funnel: Funnel) -> 
     return detections_to_persons(path, detections, images, funnel)
 
 
-def detections_to_persons(path: Path, detections: Any, images: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
-    """Check the entries of a detection file and turn those of `images` into boxes."""
+def detections_to_persons(
+    path: Path, detections: Any, images: dict[int, ImageRef], funnel: Funnel, elsewhere: str = ELSEWHERE
+) -> list[Person]:
+    """Check the entries of a detection file and turn those of `images` into boxes; the others are `elsewhere`."""
     if not isinstance(detections, list):
         raise UserError(f"{path}: expected a list of detections")
     persons = []
@@ -291,7 +301,7 @@ def detections_to_persons(path: Path, detections: Any, images: dict[int, ImageRe
         if not isinstance(detection, dict):
             raise UserError(f"{path}: {where}: expected an object")
         if not _whole(detection.get("image_id")):
-            raise _field(path, where, "image_id", detection.get("image_id"), "a whole number")
+            raise _field(path, where, "image_id", detection.get("image_id"), WHOLE)
         box: Any = detection.get("bbox")
         score: Any = detection.get("score")
         _check_numbers(path, where, "bbox", box if box is not None else [], 4)
@@ -300,7 +310,7 @@ def detections_to_persons(path: Path, detections: Any, images: dict[int, ImageRe
         if detection.get("category_id", PERSON) != PERSON:
             funnel.drop(NOT_PERSON, where)
         elif detection["image_id"] not in images:
-            funnel.drop("image not in this validation set", f"image {detection['image_id']}")
+            funnel.drop(elsewhere, f"image {detection['image_id']}")
         elif not all(map(_finite, [*box, score])):
             funnel.drop(NOT_FINITE, where)
         elif box[2] <= 0 or box[3] <= 0:

@@ -18,6 +18,7 @@ from posedistill.files import loads_json
 
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _BRACES = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_OTHER_FILES = {b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _NEXT = re.compile(rb"\s*([,\]{])")
 
 
@@ -80,7 +81,9 @@ def _scan(data: mmap.mmap, path: Path, streamed: str) -> tuple[dict[str, Any], t
     while position < len(data) and data[position] in b" \t\r\n\xef\xbb\xbf":
         position += 1
     if position == len(data) or data[position] != ord("{"):
-        raise UserError(f"{path}: expected a JSON object with images and annotations")
+        kind = next((name for start, name in _OTHER_FILES.items() if data[: len(start)] == start), None)
+        found = f", found {kind}" if kind else ""
+        raise UserError(f"{path}: expected a JSON object (UTF-8) with images and annotations{found}")
     entries: dict[str, Any] = {}
     span = None
     position += 1
@@ -92,6 +95,8 @@ def _scan(data: mmap.mmap, path: Path, streamed: str) -> tuple[dict[str, Any], t
             closing = re.compile(rb"\s*\}").match(data, position)
             if not closing:
                 raise UserError(f"{path}: not valid JSON near byte {position} (cut off?)")
+            if data[closing.end() :].strip():
+                raise UserError(f"{path}: the file goes on after its end at byte {closing.end()}: expected one object")
             if span is None:
                 raise UserError(f"{path}: the file: {streamed}: found nothing, expected a list")
             return entries, span

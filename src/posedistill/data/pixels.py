@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import cv2
@@ -39,11 +40,35 @@ def read_file(path: str | Path) -> bytes:
 def is_cut_off(content: bytes) -> bool:
     """Whether a JPEG or PNG ends before its end marker. OpenCV would fill the rest with grey without a word."""
     if content[:3] == b"\xff\xd8\xff":
-        # within entropy-coded data 0xFF is always followed by 0x00 or a restart marker, so the last marker decides
-        return content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda")
+        return _jpeg_is_cut_off(content)
     if content[:8] == b"\x89PNG\r\n\x1a\n":
-        return b"IEND" not in content[-64:]
+        return _png_is_cut_off(content)
     return False
+
+
+_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)  # in entropy-coded data 0xFF is followed by 0x00
+
+
+def _jpeg_is_cut_off(content: bytes) -> bool:
+    """Segment by segment to the end marker; what follows it (the film of a motion photo) does not count."""
+    position = 2
+    while match := _MARKER.search(content, position):
+        kind, position = match.group(1)[0], match.end()
+        if kind == 0xD9:
+            return False
+        if kind != 0x01 and not 0xD0 <= kind <= 0xD7:  # those have no length
+            position += int.from_bytes(content[position : position + 2], "big")
+    return True
+
+
+def _png_is_cut_off(content: bytes) -> bool:
+    """Chunk by chunk to the last one, IEND."""
+    position = 8
+    while position + 12 <= len(content):
+        if content[position + 4 : position + 8] == b"IEND":
+            return False
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+    return True
 
 
 GREY = "greyscale, repeated to RGB"

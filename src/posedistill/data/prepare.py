@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,6 @@ from posedistill import project
 from posedistill.data import crops, jpeg, sources, store, work
 from posedistill.data.parts import Picture, Task, by_picture, chunks, make_part, notes_path
 from posedistill.data.person import Funnel
-from posedistill.data.pixels import MISSING
 from posedistill.data.report import overlap_with_ground_truth, part_statistics
 from posedistill.errors import UserError
 from posedistill.files import dumps_json, sha256_file, write_atomic
@@ -97,7 +97,7 @@ class _Run:
         dropped = self._count_broken("train", parts, loaded, names)
         rows = [part["rows"] for part in parts]
         if not sum(rows):
-            raise UserError("data.train: no person is left to train on (prepared/report.json is not written)")
+            raise UserError(f"data.train: no person is left to train on: {_reasons(loaded)}")
         target = _fresh(self.out / "train")
         for part in parts:
             work.publish(folder / store.part_name(part["index"]), target / store.part_name(part["index"]))
@@ -124,6 +124,8 @@ class _Run:
         folder = self._work_folder(name, [loaded], [source], digests)
         parts = self._write_parts("val", folder, pictures)
         dropped = self._count_broken(name, parts, [loaded], [source.name])
+        if not any(part["images"] for part in parts):
+            raise UserError(f"data.val: source {source.name}: no person is left to predict: {_reasons([loaded])}")
         target = _fresh(self.out / name)
         image_index: dict[int, int] = {}
         for part in parts:
@@ -203,34 +205,40 @@ class _Run:
         a second, not after an hour.
         """
         files: list[dict[str, tuple[str, int]]] = [{} for _ in names]
-        missing: list[list[str]] = [[] for _ in names]
+        missing: list[dict[str, int]] = [{} for _ in names]  # path → pictures of it
         total = [0 for _ in names]
         for ref, _, persons in pictures:
             index = persons[0][0]
             total[index] += 1
+            if ref.path in missing[index]:
+                missing[index][ref.path] += 1
             if ref.path in files[index]:
                 continue
             try:
                 size = Path(ref.path).stat().st_size
             except OSError:
                 size = -1
-                if ref.frame is None:
-                    missing[index].append(ref.path)
+                missing[index][ref.path] = 1
             files[index][ref.path] = (ref.name if ref.frame is None else Path(ref.path).name, size)
         digests = []
         for name, found, absent, count in zip(names, files, missing, total):
-            self._check_share(name, [f"{path} ({MISSING})" for path in absent], count)
+            cases = [
+                f"{path} (missing{f', {frames} frames of it' if frames > 1 else ''})" for path, frames in absent.items()
+            ]
+            self._check_share(name, cases, count, sum(absent.values()))
             listed = json.dumps(sorted(found.values()))
             size = sum(size for _, size in found.values() if size > 0)
             digest = hashlib.sha256(listed.encode()).hexdigest()
             digests.append({"source": name, "files": len(found), "bytes": size, "names and sizes": digest})
         return digests
 
-    def _check_share(self, name: str, broken: list[str], total: int) -> None:
-        if broken and len(broken) > self.P.data.max_broken * total:
+    def _check_share(self, name: str, broken: list[str], total: int, count: int | None = None) -> None:
+        """UserError if `count` (that of the cases `broken` that are listed, if not given) of `total` are too many."""
+        count = len(broken) if count is None else count
+        if broken and count > self.P.data.max_broken * total:
             listed = "; ".join(broken[:SHOWN]) + ("; …" if len(broken) > SHOWN else "")
             raise UserError(
-                f"source {name}: {len(broken)} of {total} pictures cannot be used, allowed: a share of "
+                f"source {name}: {count} of {total} pictures cannot be used, allowed: a share of "
                 f"{self.P.data.max_broken:g} (data.max_broken): {listed}"
             )
 
@@ -238,7 +246,7 @@ class _Run:
         self, split: str, parts: list[dict[str, Any]], loaded: Sequence[sources.Loaded], names: list[str]
     ) -> dict[str, int]:
         """Move the persons of broken pictures from kept to dropped; fail if they are too many."""
-        total = [len({person.image for person in one.persons}) for one in loaded]
+        total = [len({(person.image, person.image_id) for person in one.persons}) for one in loaded]
         for index, one in enumerate(loaded):
             cases = [entry for part in parts for entry in part["broken"] if entry[0] == index]
             self._check_share(names[index], [f"{name} ({reason})" for _, name, reason, *_ in cases], total[index])
@@ -275,7 +283,8 @@ class _Run:
             "sources": [{**digest, **one.details} for digest, one in zip(digests, loaded)],
         }
         if isinstance(done, store.TrainStore):
-            entry.update(persons=len(done), images=len(np.unique(done.column("image_id"))))
+            images = np.stack([done.column("source").astype(np.int64), done.column("image_id")])
+            entry.update(persons=len(done), images=np.unique(images, axis=1).shape[1])
             entry["bytes a person"] = round(size / len(done))
             factors = done.column("factor")
             entry["reduced share"] = round(float((factors[:, 0] < 1).mean()), 4)
@@ -294,10 +303,19 @@ def _funnel_of(funnels: list[Funnel], picture: str) -> Funnel:
     return next((funnel for funnel in counting if funnel.source.endswith(f"/{scene}")), counting[-1])
 
 
+def _reasons(loaded: Sequence[sources.Loaded]) -> str:
+    """What became of all that was read, in words."""
+    counts: Counter[str] = Counter()
+    for funnel in (funnel for one in loaded for funnel in one.funnels):
+        counts.update({f"{funnel.what}: {reason}": number for reason, number in funnel.dropped.items()})
+    return "; ".join(f"{reason} ({number})" for reason, number in counts.most_common()) or "none was annotated"
+
+
 def _code() -> str:
     """Hash of the modules that make the parts: parts of another version are not mixed in."""
     digest = hashlib.sha256()
-    for name in ("crops", "frames", "geometry", "jpeg", "parts", "person", "pixels", "store"):
+    modules = ("crops", "frames", "geometry", "jpeg", "parts", "person", "pixels", "store")
+    for name in (*modules, "coco", "sources", "ubody", "unlabelled"):
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()
 

@@ -22,6 +22,7 @@ import numpy as np
 from posedistill.data import coco
 from posedistill.data.person import Funnel, ImageRef, Person
 from posedistill.errors import UserError
+from posedistill.files import files_below
 from posedistill.params import Source
 
 SCENES = (
@@ -41,10 +42,10 @@ class Frames:
     """Where the frames of one UBody tree are: cut pictures, or videos found by name."""
 
     def __init__(self, images: Path, videos: Path):
-        self.images = images
+        self.images, self.folder = images, videos
         self.videos: dict[str, list[Path]] = {}
         if videos.is_dir():
-            for path in sorted(videos.rglob("*")):
+            for path in files_below(videos):
                 if path.suffix.lower() in VIDEO_SUFFIXES:
                     self.videos.setdefault(path.stem, []).append(path)
         self._files: dict[Path, set[str]] = {}
@@ -65,7 +66,11 @@ class Frames:
         video = self._video(scene, name.parent.name, funnel)
         if video is not None and name.stem.isdigit():
             return ImageRef(str(video), int(name.stem) - 1, *size, label)
-        return ImageRef(str(self.images / scene / name), None, *size, label)  # missing: reading it will say so
+        # Missing: reading it will say so, and name what is expected to be there.
+        cut = (self.images / scene / name.parent).is_dir() or (self.images.is_dir() and not self.folder.is_dir())
+        if cut or not name.stem.isdigit():
+            return ImageRef(str(self.images / scene / name), None, *size, label)
+        return ImageRef(str(self.folder / scene / f"{name.parent.name}.mp4"), int(name.stem) - 1, *size, label)
 
     def _video(self, scene: str, stem: str, funnel: Funnel) -> Path | None:
         """The video of a name. Early downloads of the scene Movie carry another folder's name: a video that is
@@ -88,14 +93,20 @@ class Frames:
 
 def _test_videos(source: Source, base: Path) -> set[str] | None:
     """Names of the test videos, or None if there is no list. Raises UserError for a damaged list."""
-    split = source.split or "intra"
-    path = base / "splits" / f"{split}_scene_test_list.npy"
+    path = _list_of_tests(source, base)
     if not path.is_file():
         return None
     try:
-        return {str(name) for name in np.load(path, allow_pickle=False).ravel()}
-    except ValueError as error:
-        raise UserError(f"{path}: not a NumPy list of names ({error})") from error
+        names = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not a NumPy list of names ({error or 'it is empty'})") from error
+    if not isinstance(names, np.ndarray) or names.dtype.kind not in "US":
+        raise UserError(f"{path}: not a NumPy list of names")
+    return {name.decode() if isinstance(name, bytes) else str(name) for name in names.ravel().tolist()}
+
+
+def _list_of_tests(source: Source, base: Path) -> Path:
+    return base / "splits" / f"{source.split or 'intra'}_scene_test_list.npy"
 
 
 def _video_name(name: PurePosixPath) -> str:
@@ -124,10 +135,12 @@ def load(
     funnels: list[Funnel] = []
     files: list[Path] = []
     ground_truth: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
-    pictures = 0
+    pictures, seen = 0, set[str]()
+    all_divided = True
     for scene in scenes:
         path, divided = _annotation_file(annotations / scene, source, split, tests)
         files.append(path)
+        all_divided &= divided
         offset = SCENE_IDS * SCENES.index(scene)
         funnel = Funnel(f"{source.name}/{scene}")
         skipped = Funnel(f"{source.name}/{scene}", what="pictures")
@@ -144,6 +157,7 @@ def load(
             if not 0 <= image["id"] < SCENE_IDS:
                 raise UserError(f"{path}: image {image['id']}: id: expected 0 or more and less than {SCENE_IDS:,}")
             skipped.read += 1
+            seen.add(_video_name(PurePosixPath(image["file_name"].lstrip("/"))))
             reason = wanted(image)
             if reason:
                 skipped.drop(reason)
@@ -158,8 +172,18 @@ def load(
             _append(ground_truth, truth, offset, scene)
         funnels += [skipped, funnel]
         pictures += skipped.kept
+    if not all_divided:
+        _check_tests(_list_of_tests(source, base), tests or set(), seen)
+        files.append(_list_of_tests(source, base))
     details = {"images": pictures, "scenes": list(scenes), "videos found": sum(map(len, frames.videos.values()))}
     return persons, funnels, ground_truth if split == "val" else None, files, details
+
+
+def _check_tests(path: Path, tests: set[str], seen: set[str]) -> None:
+    """A list whose names are written otherwise would put all test videos into the training, without a word."""
+    if seen and not tests & seen:
+        named = f"its names are like {min(tests)!r}" if tests else "it is empty"
+        raise UserError(f"{path}: none of the annotated videos is in it: {named}, the videos' like {min(seen)!r}")
 
 
 def _annotation_file(folder: Path, source: Source, split: str, tests: set[str] | None) -> tuple[Path, bool]:

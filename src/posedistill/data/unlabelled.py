@@ -14,13 +14,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from posedistill.data import coco
+from posedistill.data import coco, pixels
+from posedistill.data.frames import RATE, SAME_RATE
 from posedistill.data.json_stream import load_whole
 from posedistill.data.person import Funnel, ImageRef, Person, no_keypoints
 from posedistill.data.ubody import VIDEO_SUFFIXES
 from posedistill.errors import UserError
+from posedistill.files import files_below, printable
 from posedistill.params import Source
 
+NO_PICTURE = "no such picture in this source"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -35,11 +38,12 @@ def load(
     if place.is_file() and place.suffix.lower() in VIDEO_SUFFIXES:
         refs = _video_frames(place, source.step)
     elif place.is_dir():
-        paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        paths = [path for path in files_below(place) if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
         if not paths:
             raise UserError(f"source {source.name}: there are no pictures in {place}")
         refs = {
-            i: ImageRef(str(path), None, *_size(path), str(path.relative_to(place))) for i, path in enumerate(paths)
+            i: ImageRef(str(path), None, *_size(path), printable(path.relative_to(place)))
+            for i, path in enumerate(paths)
         }
     else:
         raise UserError(f"source {source.name}: {place} is neither a folder of pictures nor a video")
@@ -50,11 +54,12 @@ def load(
         persons, files = [], []
         for identity, ref in refs.items():
             funnel.read += 1
-            if ref.width <= 1 or ref.height <= 1:
-                funnel.drop("image unreadable", ref.name)
+            if ref.width == 1 or ref.height == 1:
+                funnel.drop(coco.DEGENERATE, ref.name)
                 continue
+            # An unreadable picture (0 × 0) is kept for now: reading it will say why, and it counts among the broken.
             funnel.kept += 1
-            box = np.array([0, 0, ref.width, ref.height], np.float32)
+            box = np.array([0, 0, max(ref.width, 1), max(ref.height, 1)], np.float32)
             persons.append(Person(ref, identity, identity, box, no_keypoints(), float(ref.width * ref.height)))
     return persons, [funnel], None, files, {"images": len(refs)}
 
@@ -67,8 +72,12 @@ def _size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, ValueError, ImageOps.Image.DecompressionBombError):
-        return 0, 0
+    except (OSError, ValueError, SyntaxError, ImageOps.Image.DecompressionBombError):
+        try:
+            height, width = pixels.decode(path.read_bytes()).shape[:2]  # what is read in the end
+        except (OSError, pixels.BrokenImage):
+            return 0, 0
+        return width, height
     return (height, width) if turned else (width, height)
 
 
@@ -80,21 +89,27 @@ def _video_frames(path: Path, step: int) -> dict[int, ImageRef]:
     video.release()
     if count <= 0 or not width or not height:
         raise UserError(f"{path}: not a readable video")
-    frames = count if not rate > 0 or not math.isfinite(rate) else int(count * 30 / rate)
+    as_counted = not rate > 0 or not math.isfinite(rate) or abs(rate - RATE) < SAME_RATE
+    frames = count if as_counted else int(count * RATE / rate)
     return {i: ImageRef(str(path), i, width, height, f"{path.name}#{i}") for i in range(0, frames, step)}
 
 
 def _boxes(path: Path, refs: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
-    """Persons of a detection file; entries may name their picture by `file_name`."""
+    """Persons of a detection file. Entries name their picture by `file_name`, or by `image_id` where they have no
+    `file_name`; in a video, whose frames have no names of their own, the `image_id` goes first."""
     entries = load_whole(path, "detection file")
     if isinstance(entries, list):
         names = {ref.name: identity for identity, ref in refs.items()}
         for index, entry in enumerate(entries):
-            if isinstance(entry, dict) and "image_id" not in entry and "file_name" in entry:
-                if entry["file_name"] not in names:
-                    raise UserError(f"{path}: detections[{index}]: file_name: there is no picture {entry['file_name']}")
-                entry["image_id"] = names[entry["file_name"]]
-    persons = coco.detections_to_persons(path, entries, refs, funnel)
+            if not isinstance(entry, dict) or "file_name" not in entry:
+                continue
+            if "image_id" in entry and any(ref.frame is not None for ref in refs.values()):
+                continue
+            name = entry["file_name"]
+            if not isinstance(name, str) or name not in names:
+                raise UserError(f"{path}: detections[{index}]: file_name: there is no picture {name}")
+            entry["image_id"] = names[name]
+    persons = coco.detections_to_persons(path, entries, refs, funnel, NO_PICTURE)
     return [
         Person(p.image, p.image_id, index, p.box, p.keypoints, float(p.box[2] * p.box[3]), False, p.score)
         for index, p in enumerate(persons)
