@@ -1,6 +1,7 @@
 """What is handed out: the same model in every layout, with where it comes from, and a card that says so."""
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,11 +15,14 @@ from posedistill.errors import UserError
 from posedistill.export import cli
 from posedistill.export.handover import data_hash, git_revision, hand_over
 from posedistill.export.model_card import CardFacts, model_card
+from posedistill.export.onnx_file import export_onnx
 from posedistill.export.parity import compare
 from posedistill.inference.weights import load_model
 from posedistill.models.checkpoint import save_checkpoint
+from posedistill.models.onnx_model import wrap
+from posedistill.models.rtmpose import build_rtmpose
 from posedistill.models.weights_file import read_weights
-from posedistill.params import load_params, to_settings
+from posedistill.params import load_params, read_settings, to_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,6 +115,62 @@ def test_foreign_weights_have_a_card_without_claims(random_model, tmp_path):
     assert json.loads((tmp_path / "metadata.json").read_text())["git_revision"] is None
 
 
+def test_a_file_that_was_handed_out_before_keeps_what_is_known_of_it(project, settings_exist, tmp_path):
+    assert export("--out", tmp_path / "first") == 0
+    (tmp_path / "first" / "stage2.safetensors").rename(tmp_path / "renamed.safetensors")
+    assert export("--weights", tmp_path / "renamed.safetensors", "--out", tmp_path / "second") == 0
+    first, second = (json.loads((tmp_path / name / "metadata.json").read_text()) for name in ("first", "second"))
+    for key in ("name", "settings", "metrics", "data_hash", "git_revision"):
+        assert first[key] == second[key]
+    card = (tmp_path / "second" / "README.md").read_text()
+    assert "| whole body | 25.0 |" in card and "Stage 2 of the distillation" in card
+
+
+def test_the_name_of_a_foreign_file_says_nothing(random_model, tmp_path):
+    save_checkpoint(random_model(), tmp_path / "baseline.safetensors")
+    assert export("--weights", tmp_path / "baseline.safetensors", "--out", tmp_path / "out") == 0
+    assert "without a teacher" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def evaluated(project):
+    """A lock file as after an evaluation of stage 2."""
+
+    def entry(path):
+        return f"{{path: {path}, md5: {hashlib.md5((project / path).read_bytes()).hexdigest()}}}"
+
+    alpha = read_settings(project / "params.yaml")["loss"]["alpha"]
+    (project / "dvc.lock").write_text(
+        "stages:\n"
+        f"  evaluate@stage2:\n    deps: [{entry('models/stage2.safetensors')}]\n"
+        f"    outs: [{entry('reports/metrics/stage2.json')}]\n"
+        f"  stage2:\n    params:\n      params.yaml:\n        loss.alpha: {alpha}\n"
+    )
+
+
+def test_a_card_never_states_the_numbers_of_another_model(project, settings_exist, random_model, tmp_path):
+    evaluated(project)
+    assert export("--out", tmp_path / "out") == 0
+    settings = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(settings.replace("alpha: 7e-5", "alpha: 9e-5"))
+    with pytest.raises(UserError, match=r"params\.yaml: loss\.alpha is not what stage2 was made with"):
+        export("--out", tmp_path / "out")
+    (project / "params.yaml").write_text(settings)
+    save_checkpoint(random_model(seed=5), project / "models" / "stage2.safetensors")
+    with pytest.raises(UserError, match=r"models/stage2\.safetensors is not the one that was evaluated"):
+        export("--out", tmp_path / "out")
+
+
+def test_other_models_than_whole_body_ones_are_refused(random_model, tmp_path):
+    save_checkpoint(build_rtmpose("n", (64, 96), keypoints=17), tmp_path / "body.safetensors")
+    with pytest.raises(UserError, match=r"expected 133 keypoints .*found 17"):
+        export("--weights", tmp_path / "body.safetensors", "--out", tmp_path / "out")
+    export_onnx(random_model(), tmp_path / "model.onnx")
+    wrap(tmp_path / "model.onnx", tmp_path / "teacher.safetensors")
+    with pytest.raises(UserError, match=r"teacher\.safetensors: an ONNX model"):
+        export("--weights", tmp_path / "teacher.safetensors", "--out", tmp_path / "out")
+    assert load_model(tmp_path / "teacher.safetensors").input_size == (64, 96)
+
+
 def test_onnx_alone(random_model, tmp_path):
     save_checkpoint(random_model(), tmp_path / "model.pth", layout="mmpose")
     assert export("--weights", tmp_path / "model.pth", "--onnx-only", tmp_path / "model.onnx") == 0
@@ -156,6 +216,8 @@ def test_the_card_names_the_data_and_their_licences():
     assert "their annotations are for **non-commercial research only**" in real
     assert "Trained on rendered people only" not in real
     assert "neither balanced by age" in real
+    unlabelled = card([{"source": "unlabelled", "name": "films", "images": "films"}])
+    assert "these bring their own terms" in unlabelled and "made from rendered people" not in unlabelled
 
 
 def test_the_card_tells_how_to_feed_the_model():

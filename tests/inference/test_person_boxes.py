@@ -55,6 +55,11 @@ def test_boxes_as_coco_detections(tmp_path):
         ([{"bbox": [1, 2, 3, 4]}], r"\[0\]: expected an object with image_id"),
         ([{"image_id": 1}], r"\[0\].bbox: found None"),
         (["x"], r"\[0\]: expected an object"),
+        ({"a.jpg": [[0, 0, 1e300, 1e300]]}, "in pixels"),
+        ({"a.jpg": [[0, 0, 10**400, 1]]}, "in pixels"),
+        ({"a.jpg": [[True, 0, 1, 1]]}, "in pixels"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "score": None}], r"\[0\].score: found None, expected a number"),
+        ([{"image_id": 0.5, "bbox": [1, 2, 3, 4]}], r"\[0\]: found image_id or file_name 0.5"),
     ],
 )
 def test_bad_boxes_are_one_clear_error(tmp_path, content, message):
@@ -71,8 +76,20 @@ def test_boxes_outside_the_picture_and_of_other_pictures_are_told(tmp_path):
     assert "1 pictures that were not read: other.jpg" in unread_note
 
 
-def test_boxes_that_are_not_json_or_not_there(tmp_path):
-    (tmp_path / "boxes.json").write_text("{")
+def test_boxes_below_the_score_are_told(tmp_path):
+    boxes = Boxes(written(tmp_path / "boxes.json", {"a.jpg": [[0, 0, 9, 9, 0.2]]}), minimum_score=0.3)
+    assert not len(boxes(frame()))
+    assert boxes.notes() == [f"{tmp_path / 'boxes.json'}: 1 boxes have a score below --box-score 0.3"]
+
+
+def test_both_ways_of_writing_an_umlaut_are_one_name(tmp_path):
+    boxes = Boxes(written(tmp_path / "boxes.json", {"\u00fc.jpg": [[0, 0, 9, 9]]}))
+    assert len(boxes(frame("u\u0308.jpg"))) == 1 and not boxes.notes()
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, f"[{'9' * 5001}]"])
+def test_boxes_that_are_not_json_or_not_there(tmp_path, content):
+    (tmp_path / "boxes.json").write_text(content)
     with pytest.raises(UserError, match="not JSON"):
         Boxes(tmp_path / "boxes.json")
     with pytest.raises(UserError, match="cannot be read"):

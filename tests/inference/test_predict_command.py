@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -144,6 +145,7 @@ def test_onnx_weights_give_the_same_keypoints(random_model, folder, weights, tmp
         (("--boxes", "none.json"), "none.json: cannot be read"),
         (("--detector", "none.onnx"), "none.onnx: there is no such file"),
         (("--batch", "0"), "--batch must be at least 1"),
+        (("--threshold", "nan"), "--threshold: found nan, expected a number"),
     ],
 )
 def test_bad_arguments_are_one_clear_error_and_nothing_is_written(folder, weights, tmp_path, arguments, message):
@@ -151,6 +153,62 @@ def test_bad_arguments_are_one_clear_error_and_nothing_is_written(folder, weight
     with pytest.raises(UserError, match=message):
         predict(folder, "--out", tmp_path / "out", *defaults, *arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_read_is_not_written_over(folder, weights, tmp_path):
+    (folder / "overlay").mkdir()
+    (folder / "a.jpg").rename(folder / "overlay" / "a.jpg")
+    before = (folder / "overlay" / "a.jpg").read_bytes()
+    with pytest.raises(UserError, match=r"overlay/a\.jpg would be written over, and is read"):
+        predict(folder / "overlay", "--weights", weights, "--out", folder)
+    assert (folder / "overlay" / "a.jpg").read_bytes() == before
+    clip = tmp_path / "overlay.mp4"
+    clip.write_bytes(b"film")
+    with pytest.raises(UserError, match="would be written over"):
+        predict(clip, "--weights", weights, "--out", tmp_path)
+    assert clip.read_bytes() == b"film"
+
+
+def test_every_picture_has_drawings_of_its_own(folder, weights, tmp_path):
+    (folder / "a.jpg.jpg").write_bytes((folder / "b.jpg").read_bytes())
+    assert predict(folder, "--weights", weights, "--out", tmp_path / "out") == 0
+    names = {file.name for file in (tmp_path / "out" / "overlay").iterdir()}
+    assert names == {"a.jpg.jpg", "a.jpg.jpg.jpg", "a.png.jpg", "b.jpg.jpg"}
+
+
+def test_a_video_that_could_not_be_written_whole_is_an_error(weights, tmp_path, monkeypatch):
+    """OpenCV's writer says nothing of a full disk."""
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 12, (96, 64))
+    for i in range(9):
+        writer.write(np.full((64, 96, 3), 6 * i, np.uint8))
+    writer.release()
+    written = []
+
+    class Full:  # no subclass: OpenCV's types do not stand that
+        fourcc = staticmethod(cv2.VideoWriter.fourcc)
+
+        def __init__(self, *arguments):
+            self.writer = cv2.VideoWriter(*arguments)
+            self.isOpened, self.release = self.writer.isOpened, self.writer.release
+
+        def write(self, image):
+            written.append(image)
+            if len(written) < 9:
+                self.writer.write(image)
+
+    monkeypatch.setattr("posedistill.inference.predict.cv2", SimpleNamespace(**{**vars(cv2), "VideoWriter": Full}))
+    with pytest.raises(UserError, match=r"overlay\.mp4: \d of 9 frames are in it"):
+        predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_weights_with_values_that_are_no_numbers_are_an_error(random_model, folder, tmp_path):
+    model = random_model()
+    with torch.no_grad():
+        model.head.final_layer.weight.fill_(float("nan"))
+    save_checkpoint(model, tmp_path / "nan.safetensors")
+    with pytest.raises(UserError, match=r"a\.jpg: the model gives values that are no numbers"):
+        predict(folder, "--weights", tmp_path / "nan.safetensors", "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize("below", ["a.jpg", "a.jpg/deeper"])

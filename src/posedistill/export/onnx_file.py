@@ -15,6 +15,7 @@ from torch import nn
 
 from posedistill.errors import UserError
 from posedistill.files import write_atomic
+from posedistill.keypoints import NUM_KEYPOINTS
 
 INPUT, OUTPUTS = "input", ("simcc_x", "simcc_y")
 
@@ -28,6 +29,8 @@ def export_onnx(model: nn.Module, path: str | Path, opset: int = 17) -> int:
     The batch size stays free; height and width are those of `model.input_size`. Batch norms are folded into their
     convolutions. A UserError if this PyTorch cannot write that opset.
     """
+    if not 9 <= opset <= 20:  # what the exporter knows; outside it prints the whole graph before it fails
+        raise UserError(f"export.opset: {opset} cannot be written, allowed: 9 to 20; 17 is what clients know")
     height, width = model.input_size  # type: ignore[misc]
     frozen = copy.deepcopy(model).to("cpu", torch.float32).eval()
     buffer = io.BytesIO()
@@ -78,7 +81,8 @@ def _neutral(content: bytes, input_size: tuple[int, int], shapes: list[tuple[int
         "mean": " ".join(map(str, MEAN)),
         "std": " ".join(map(str, STD)),
         "box_padding": "1.25",
-        "output": "SimCC logits, 2 bins per input pixel; 133 keypoints of COCO-WholeBody",
+        "output": f"SimCC logits, 2 bins per input pixel; {shapes[0][0]} keypoints"
+        + (" of COCO-WholeBody" if shapes[0][0] == NUM_KEYPOINTS else ""),
     }
     onnx.helper.set_model_props(model, description)
     onnx.checker.check_model(model)

@@ -7,7 +7,7 @@ is shown.
 """
 
 import json
-import math
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from posedistill.errors import UserError
 from posedistill.inference.sources import Frame
 
 PERSON = 1  # COCO's category
+LARGEST = 1e7
 
 
 class Boxes:
@@ -27,21 +28,26 @@ class Boxes:
         self.path = str(path)
         self.by_key: dict[int | str, list[list[float]]] = defaultdict(list)
         self.outside = 0  # boxes that touch no pixel of their picture
+        self.below, self.minimum_score = 0, minimum_score  # boxes with a lower score are left out
         self._read: set[int | str] = set()
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not JSON ({error})") from error
         for key, box in _entries(content, self.path):
+            key = _same_spelling(key)
             if box[4] >= minimum_score:
                 self.by_key[key].append(box)
+            else:
+                self.below += 1
 
     def __call__(self, frame: Frame) -> np.ndarray:
         """Boxes that touch no pixel of the frame are left out and counted."""
-        self._read |= {frame.name, frame.image_id}
-        found = self.by_key.get(frame.name, []) + self.by_key.get(frame.image_id, [])
+        name = _same_spelling(frame.name)
+        self._read |= {name, frame.image_id}
+        found = self.by_key.get(name, []) + self.by_key.get(frame.image_id, [])
         boxes = np.array(found, np.float32).reshape(-1, 5)
         height, width = frame.image.shape[:2]
         far = boxes[:, :2] + boxes[:, 2:4]
@@ -52,6 +58,8 @@ class Boxes:
     def notes(self) -> list[str]:
         """What of the file was not used, after all frames: sentences for the user."""
         lines = []
+        if self.below:
+            lines.append(f"{self.path}: {self.below} boxes have a score below --box-score {self.minimum_score:g}")
         if self.outside:
             lines.append(f"{self.path}: {self.outside} boxes lie outside their picture and are left out")
         unused = sorted((str(key) for key in self.by_key.keys() - self._read), key=lambda name: (len(name), name))
@@ -65,6 +73,11 @@ def whole_image(frame: Frame) -> np.ndarray:
     """One person who fills the picture: float32 [1, 5]."""
     height, width = frame.image.shape[:2]
     return np.array([[0, 0, width, height, 1]], np.float32)
+
+
+def _same_spelling(key: int | str) -> int | str:
+    """ü as one character: macOS writes it as two into file names."""
+    return unicodedata.normalize("NFC", key) if isinstance(key, str) else key
 
 
 def _entries(content: Any, path: str) -> list[tuple[int | str, list[float]]]:
@@ -81,19 +94,28 @@ def _entries(content: Any, path: str) -> list[tuple[int | str, list[float]]]:
     entries: list[tuple[int | str, list[float]]] = []
     for i, item in enumerate(content):
         where = f"{path}[{i}]"
-        key = item.get("file_name", item.get("image_id")) if isinstance(item, dict) else None
-        if not isinstance(key, int | str):
+        if not isinstance(item, dict) or not {"file_name", "image_id"} & item.keys():
             raise UserError(f"{where}: expected an object with image_id (or file_name) and bbox")
+        key = item["file_name"] if item.get("file_name") is not None else item.get("image_id")
+        if not isinstance(key, int | str) or isinstance(key, bool):
+            raise UserError(f"{where}: found image_id or file_name {key!r:.80}, expected a whole number or a name")
         if item.get("category_id", PERSON) == PERSON:
-            box = item.get("bbox")
-            values = [*box, item.get("score", 1.0)] if isinstance(box, list) and len(box) == 4 else box
+            box, score = item.get("bbox"), item.get("score", 1.0)
+            if not _number(score):
+                raise UserError(f"{where}.score: found {score!r:.80}, expected a number")
+            values = [*box, score] if isinstance(box, list) and len(box) == 4 else box
             entries.append((key, _box(values, f"{where}.bbox")))
     return entries
 
 
+def _number(value: Any) -> bool:
+    """A number that pixels can have: beyond LARGEST float32 would not tell neighbours apart, let alone infinity."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST  # false for NaN
+
+
 def _box(values: Any, where: str) -> list[float]:
     good = isinstance(values, list) and len(values) in (4, 5)
-    if not good or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+    if not good or not all(map(_number, values)):
         raise UserError(f"{where}: found {values!r:.80}, expected [x, y, width, height] in pixels")
     box = [float(value) for value in values]
     if box[2] <= 0 or box[3] <= 0:

@@ -1,6 +1,8 @@
 """python -m posedistill predict: keypoints and drawings of pictures, folders and videos."""
 
 import argparse
+import math
+import signal
 import sys
 from pathlib import Path
 
@@ -44,6 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.batch < 1 or args.threads < 0:
         raise UserError("--batch must be at least 1 and --threads at least 0")
+    for name in ("box_score", "threshold"):
+        if not math.isfinite(getattr(args, name)):
+            raise UserError(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected a number")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: half-written files are removed
     source = open_source(args.input)
     device = choose_device(args.device)
     if args.threads:

@@ -55,6 +55,7 @@ def predict_source(
     video, with the points whose score is at least `threshold`.
     """
     out = Path(out)
+    _spare_inputs(source, out, drawings)
     results: list[dict[str, Any]] = []
     frames, empty = 0, 0
     with ExitStack() as stack:
@@ -71,7 +72,7 @@ def predict_source(
                     canvas.add(frame, found)
                 frames, empty = frames + 1, empty + (len(boxes) == 0)
             progress.update(len(group))
-    write_atomic(out / "keypoints.json", json.dumps(results) + "\n")
+    write_atomic(out / "keypoints.json", json.dumps(results, allow_nan=False) + "\n")
     files = [out / "keypoints.json", *(canvas.files if canvas is not None else [])]
     return Predicted(frames, len(results), empty, source.skipped, files)
 
@@ -93,8 +94,33 @@ def _groups(
         yield group
 
 
+def drawing_names(source: Source) -> dict[str, str]:
+    """Picture → the name of its drawings without suffix: its own without suffix, or whole where two would get the same
+    (a.jpg and a.png)."""
+    stems = Counter(file.stem for file in source.files)
+    names = {file.name: file.stem if stems[file.stem] == 1 else file.name for file in source.files}
+    if len(set(names.values())) < len(names):  # a.jpg, a.png and a.jpg.jpg
+        return {name: name for name in names}
+    return names
+
+
+def _spare_inputs(source: Source, out: Path, drawings: bool) -> None:
+    """UserError if a file to be written is one of those to be read."""
+    targets = {out / "keypoints.json"}
+    if drawings and source.kind == "video":
+        targets |= {out / "overlay.mp4", out / "openpose.mp4"}
+    elif drawings:
+        for name in drawing_names(source).values():
+            targets |= {out / "overlay" / f"{name}.jpg", out / "openpose" / f"{name}.png"}
+    taken = {target.resolve() for target in targets} & {file.resolve() for file in source.files}
+    if taken:
+        raise UserError(f"--out {out}: {min(taken)} would be written over, and is read; choose another folder")
+
+
 def _records(frame: Frame, boxes: np.ndarray, keypoints: np.ndarray) -> list[dict[str, Any]]:
     scores = person_scores(boxes[:, 4], keypoints[..., 2])
+    if not np.isfinite(keypoints).all():
+        raise UserError(f"{frame.name}: the model gives values that are no numbers: its weights are damaged")
     return [
         {
             "image_id": frame.image_id,
@@ -114,8 +140,10 @@ class _Drawings:
     def __init__(self, source: Source, out: Path, threshold: float) -> None:
         self.source, self.out, self.threshold = source, out, threshold
         self.files: list[Path] = []
-        self._stems = Counter(file.stem for file in source.files)
+        self._names = drawing_names(source)
+        self._frames = 0
         self._writers: dict[str, cv2.VideoWriter] = {}
+        self._videos: dict[Path, Path] = {}  # video → where it is written until it is complete
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -126,9 +154,25 @@ class _Drawings:
     ) -> bool | None:
         for writer in self._writers.values():
             writer.release()
+        if kind is None:
+            try:
+                for path, temporary in self._videos.items():
+                    self._check(path, temporary)
+            except UserError as incomplete:
+                self._stack.__exit__(type(incomplete), incomplete, incomplete.__traceback__)
+                raise
         return self._stack.__exit__(kind, error, trace)
 
+    def _check(self, path: Path, temporary: Path) -> None:
+        """OpenCV writes videos without a word of a full disk: what was written is counted."""
+        video = cv2.VideoCapture(str(temporary))
+        count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+        video.release()
+        if count < self._frames:
+            raise UserError(f"cannot write {path}: {count} of {self._frames} frames are in it; is the disk full?")
+
     def add(self, frame: Frame, keypoints: np.ndarray) -> None:
+        self._frames += 1
         shape = frame.image.shape[:2]
         pictures = {
             "overlay": draw_skeletons(frame.image, keypoints, self.threshold),
@@ -141,9 +185,8 @@ class _Drawings:
                 self._picture(kind, frame.name, picture)
 
     def _picture(self, kind: str, name: str, picture: np.ndarray) -> None:
-        # a.jpg and a.png must not write the same file. JPEG suits photographs; lines on black must stay sharp.
-        stem = Path(name).stem if self._stems[Path(name).stem] == 1 else name
-        path = self.out / kind / (f"{stem}.jpg" if kind == "overlay" else f"{stem}.png")
+        # JPEG suits photographs; lines on black must stay sharp.
+        path = self.out / kind / f"{self._names[name]}{'.jpg' if kind == 'overlay' else '.png'}"
         with atomic_path(path) as temporary:
             Image.fromarray(picture).save(temporary, quality=95)
         self.files.append(path)
@@ -152,6 +195,7 @@ class _Drawings:
         if kind not in self._writers:
             path = self.out / f"{kind}.mp4"
             temporary = self._stack.enter_context(atomic_path(path))
+            self._videos[path] = temporary
             size = (picture.shape[1], picture.shape[0])
             writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), self.source.fps, size)
             if not writer.isOpened():

@@ -88,6 +88,10 @@ def open_source(path: str | Path) -> Source:
     UserError if it is none. Of a moving GIF, the first picture.
     """
     path = Path(path)
+    try:
+        path.stat()
+    except OSError as error:
+        raise UserError(f"{path!s:.100}: there is no such file or folder ({error.strerror})") from error
     if path.is_dir():
         inside = sorted(file for file in path.iterdir() if not file.name.startswith("."))
         files = [file for file in inside if _is_picture(file)]
@@ -113,8 +117,9 @@ def read_image(path: str | Path) -> np.ndarray:
         with Image.open(path) as picture:
             picture.load()
             return np.array(_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable picture ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # damaged headers make Pillow raise errors of many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a readable picture ({reason})") from error
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

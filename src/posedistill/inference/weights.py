@@ -8,7 +8,7 @@ from torch import nn
 from posedistill.errors import UserError
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
-from posedistill.models.onnx_model import OnnxModel
+from posedistill.models.onnx_model import OnnxModel, is_onnx
 from posedistill.models.rtmpose import RTMPose
 
 WEIGHTS = "models/stage2.safetensors"  # what the pipeline makes
@@ -24,7 +24,7 @@ def load_model(path: str | Path, device: str = "cpu", threads: int = 1) -> RTMPo
         hint = f"; the pipeline (make repro) makes {WEIGHTS}" if path == Path(WEIGHTS) else ""
         raise UserError(f"{path}: there is no such file, expected weights (.safetensors, .pth or .onnx){hint}")
     model: nn.Module
-    if path.suffix.lower() == ".onnx":
+    if is_onnx(path):
         model = _onnx(path, threads, device)
     else:
         model = model_from_checkpoint(path)
