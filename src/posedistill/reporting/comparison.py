@@ -103,7 +103,10 @@ def in_words(name: str, item: Difference, what: str, positive: tuple[int, int] |
         above, count = positive
         agreeing = above if item.mean > 0 else count - above
         if item.significant:
-            seeds = f", {'with' if agreeing == count else 'but with'} this sign in {agreeing} of {count} seeds"
+            seeds = f", with this sign in {agreeing} of {count} seeds"
+            if agreeing < count:
+                verdict = f"{'above' if item.mean > 0 else 'below'} zero on these images"
+                seeds = f", but with this sign in {agreeing} of {count} seeds alone"
         else:
             seeds = f"; {above} of {count} seeds are above zero"
     return f"**{name}**: {item} points of {what}: {verdict}{seeds}."
