@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro experiments seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu deps data clean
+.PHONY: help setup repro mend experiments seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu deps data clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ $(VENV)/clients: $(VENV)/ready
 	python -m pip install --disable-pip-version-check --quiet --no-deps rtmlib==0.0.16
 	touch $@
 
-repro: setup  ## the whole pipeline on the settings of params.yaml; runs only what is not up to date
+repro: mend  ## the whole pipeline on the settings of params.yaml; runs only what is not up to date
 	dvc repro
+
+mend: setup  ## after a power cut: files that dvc was just writing (make repro does it, too)
+	@python scripts/mend.py
 
 seeds: setup  ## three training seeds of all models, and their report
 	python scripts/seeds.py

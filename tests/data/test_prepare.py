@@ -185,6 +185,21 @@ def test_nobody_left_says_why(tmp_path, data, settings, split):
         prepare(settings(**{split: [source]}), tmp_path / "out", workers=1, progress=False)
 
 
+@pytest.mark.parametrize("fault", ["entry", "picture"])
+def test_a_faulty_validation_set_is_told_before_the_training_pictures_are_read(tmp_path, data, settings, fault):
+    if fault == "entry":
+        data["annotations"][0]["keypoints"].pop()
+    else:
+        data["images"][0]["file_name"] = "absent.jpg"
+    (tmp_path / "data" / "faulty.json").write_text(json.dumps(data))
+    source = {"source": "coco_wholebody", "name": "faulty", "annotations": "faulty.json", "images": "images"}
+    with pytest.raises(
+        UserError, match=r"faulty\.json: .*keypoints" if fault == "entry" else r"absent\.jpg \(missing\)"
+    ):
+        prepare(settings(val=[source]), tmp_path / "out", workers=1, progress=False)
+    assert not list((tmp_path / "checkpoints").glob("prepare-*")) and not list((tmp_path / "out").iterdir())
+
+
 def test_pictures_of_two_sources_with_the_same_ids_are_counted_apart(tmp_path, data, settings):
     source = {"source": "coco_wholebody", "annotations": "annotations.json", "images": "images"}
     P = settings(train=[{**source, "name": "a"}, {**source, "name": "b"}])

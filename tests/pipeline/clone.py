@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mend
+
 from posedistill.params import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +125,10 @@ class Clone:
         if check and done.returncode:
             raise AssertionError(f"dvc {' '.join(arguments)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done
+
+    def mend(self) -> None:
+        """What `make repro` does before dvc starts: an end at any moment may have left dvc's own files half-written."""
+        mend.mend(self.folder)
 
     def ran(self, done: subprocess.CompletedProcess) -> set[str]:
         """Stages whose command dvc executed, from what it printed."""

@@ -38,6 +38,7 @@ def steps(clone: Clone, stage: str) -> list[str]:
 
 def kill_during(clone: Clone, stage: str, reached: Callable[[], bool], how: int = signal.SIGKILL) -> bool:
     """Run the pipeline up to `stage`, and send it a signal once `reached`; False if it ended before."""
+    clone.mend()
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", stage],
         cwd=clone.folder,

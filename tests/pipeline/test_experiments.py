@@ -95,6 +95,7 @@ def test_ended_ten_times_a_stage_at_random_points_by_any_signal(project, tmp_pat
             if not kill_during(clone, stage, lambda polls=polls, limit=limit: next(polls) >= limit, how):
                 break
             ended += 1
+        clone.mend()
         clone.dvc("repro", stage)
         computed = steps(clone, stage)
         whole = len(set(computed))

@@ -3,6 +3,7 @@
 import json
 import resource
 
+import mend
 import nbformat
 import pytest
 from clone import Clone
@@ -204,6 +205,29 @@ def test_a_failing_cell_stops_the_stage_and_keeps_the_committed_report(project):
     assert project.hashes("reports/**/*") == committed
     back(project)
     assert project.ran(project.dvc("repro")) == set()
+
+
+@pytest.mark.parametrize("rest", [0, 60, 5000])
+def test_files_that_dvc_left_half_written_are_mended(project, rest):
+    """A kill while dvc writes: it refuses to go on until `make repro` or `make mend` has been there."""
+    lock, readers = project.folder / "dvc.lock", project.folder / ".dvc" / "tmp" / "rwlock"
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[:rest])
+    readers.write_text('{"read": {"/somewhere": [{"pid": 1')
+    assert project.dvc("repro", check=False).returncode != 0
+    project.mend()
+    assert project.ran(project.dvc("repro")) == set()
+    assert lock.read_bytes() == whole
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_whole_files_of_dvc_stay(project):
+    pinned = project.folder / "data.dvc"
+    pinned.write_text(pinned.read_text() + "desc: mine\n")
+    assert mend.mend(project.folder) == []
+    pinned.write_text("deps:\n- pa")
+    assert mend.mend(project.folder) == ["data.dvc was half-written: as in the last commit"]
+    assert project.git("status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize(

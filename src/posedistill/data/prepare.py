@@ -62,9 +62,12 @@ def prepare(P: Params, out: Path | None = None, *, workers: int | None = None, p
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}") from error
-    run.train()
-    for source in P.data.val:
-        run.validation(source)
+    # All annotations first: a fault in a validation set is told before hours of work on the training pictures.
+    training = run.read("train", P.data.train)
+    validation = [run.read(f"val-{source.name}", [source]) for source in P.data.val]
+    run.train(training)
+    for one in validation:
+        run.validation(one)
     kept = {"train", "report.json", *(f"val-{source.name}" for source in P.data.val)}
     for stale in out.iterdir():
         if stale.name not in kept:
@@ -76,6 +79,21 @@ def prepare(P: Params, out: Path | None = None, *, workers: int | None = None, p
     return run.report
 
 
+@dataclass(frozen=True)
+class _Set:
+    """A set after its annotations were read, and its pictures looked for. digests: one for each source."""
+
+    name: str
+    given: Sequence[Source]
+    loaded: Sequence[sources.Loaded]
+    pictures: list[Picture]
+    digests: list[dict[str, Any]]
+
+    @property
+    def names(self) -> list[str]:
+        return [source.name for source in self.given]
+
+
 class _Run:
     """One call of prepare: settings, report, folders of unfinished work."""
 
@@ -85,19 +103,24 @@ class _Run:
         self.report = PrepareReport()
         self.folders: list[Path] = []
 
-    def train(self) -> None:
+    def read(self, name: str, given: Sequence[Source]) -> _Set:
+        """The annotations of a set. UserError for their faults, and for too many missing pictures."""
+        loaded = [self._load(source, "train" if name == "train" else "val") for source in given]
+        pictures = by_picture([(i, person) for i, one in enumerate(loaded) for person in one.persons])
+        digests = self._look_at_files(pictures, [source.name for source in given])
+        read = _Set(name, given, loaded, pictures, digests)
+        if not pictures:
+            raise _nobody(read)
+        return read
+
+    def train(self, read: _Set) -> None:
         """All training sources together."""
-        loaded = [self._load(source, "train") for source in self.P.data.train]
-        persons = [(i, person) for i, one in enumerate(loaded) for person in one.persons]
-        names = [source.name for source in self.P.data.train]
-        pictures = by_picture(persons)
-        digests = self._look_at_files(pictures, names)
-        folder = self._work_folder("train", loaded, self.P.data.train, digests)
-        parts = self._write_parts("train", folder, pictures)
-        dropped = self._count_broken("train", parts, loaded, names)
+        folder = self._work_folder(read)
+        parts = self._write_parts("train", folder, read.pictures)
+        dropped = self._count_broken(read, parts)
         rows = [part["rows"] for part in parts]
         if not sum(rows):
-            raise UserError(f"data.train: no person is left to train on: {_reasons(loaded)}")
+            raise _nobody(read)
         target = _fresh(self.out / "train")
         for part in parts:
             work.publish(folder / store.part_name(part["index"]), target / store.part_name(part["index"]))
@@ -105,27 +128,23 @@ class _Run:
             target,
             kind="train",
             rows=rows,
-            sources=names,
+            sources=read.names,
             input=list(self.P.input.size),
             limits=crops.LIMITS.as_dict(),
             jpeg_quality=jpeg.QUALITY,
         )
         _publish_folder(target, self.out / "train")
-        self._finish("train", loaded, digests, dropped, store.TrainStore(self.out / "train"))
+        self._finish(read, dropped, store.TrainStore(self.out / "train"))
 
-    def validation(self, source: Source) -> None:
+    def validation(self, read: _Set) -> None:
         """One validation set."""
-        name = f"val-{source.name}"
-        loaded = self._load(source, "val")
+        name, (loaded,) = read.name, read.loaded
         assert loaded.ground_truth is not None
-        persons = [(0, person) for person in loaded.persons]
-        pictures = by_picture(persons)
-        digests = self._look_at_files(pictures, [source.name])
-        folder = self._work_folder(name, [loaded], [source], digests)
-        parts = self._write_parts("val", folder, pictures)
-        dropped = self._count_broken(name, parts, [loaded], [source.name])
+        folder = self._work_folder(read)
+        parts = self._write_parts("val", folder, read.pictures)
+        dropped = self._count_broken(read, parts)
         if not any(part["images"] for part in parts):
-            raise UserError(f"data.val: source {source.name}: no person is left to predict: {_reasons([loaded])}")
+            raise _nobody(read)
         target = _fresh(self.out / name)
         image_index: dict[int, int] = {}
         for part in parts:
@@ -140,7 +159,7 @@ class _Run:
         write_atomic(target / "gt.json", dumps_json(truth, pretty=False))
         store.write_meta(target, kind="val", rows=[len(part["images"]) for part in parts], boxes=self.P.data.boxes)
         _publish_folder(target, self.out / name)
-        self._finish(name, [loaded], digests, dropped, store.ValStore(self.out / name))
+        self._finish(read, dropped, store.ValStore(self.out / name))
         if self.P.data.boxes == "detections" and kept and kept[0].annotation_id < 0:
             self.report.sets[name]["overlap"] = overlap_with_ground_truth(kept, truth)
 
@@ -158,23 +177,21 @@ class _Run:
             )
         return sources.load(source, self.data_root, split=split, boxes=self.P.data.boxes, rendered=rendered)
 
-    def _work_folder(
-        self, name: str, loaded: Sequence[sources.Loaded], given: Sequence[Source], digests: list[dict[str, Any]]
-    ) -> Path:
+    def _work_folder(self, read: _Set) -> Path:
         key = {
             "store": store.VERSION,
             "code": _code(),
-            "set": name,
+            "set": read.name,
             "root": str(self.data_root),
-            "sources": [dict(source.present()) for source in given],
-            "files": [sha256_file(path) for one in loaded for path in one.files],
-            "pictures": digests,
+            "sources": [dict(source.present()) for source in read.given],
+            "files": [sha256_file(path) for one in read.loaded for path in one.files],
+            "pictures": read.digests,
             "input": list(self.P.input.size),
             "boxes": self.P.data.boxes,
             "flags": self.P.data.use_valid_flags,
             "parts": self.P.data.parts,
         }
-        folder = work.work_folder(f"prepare-{name}", key)
+        folder = work.work_folder(f"prepare-{read.name}", key)
         self.folders.append(folder)
         return folder
 
@@ -242,10 +259,9 @@ class _Run:
                 f"{self.P.data.max_broken:g} (data.max_broken): {listed}"
             )
 
-    def _count_broken(
-        self, split: str, parts: list[dict[str, Any]], loaded: Sequence[sources.Loaded], names: list[str]
-    ) -> dict[str, int]:
+    def _count_broken(self, read: _Set, parts: list[dict[str, Any]]) -> dict[str, int]:
         """Move the persons of broken pictures from kept to dropped; fail if they are too many."""
+        split, loaded, names = read.name, read.loaded, read.names
         total = [len({(person.image, person.image_id) for person in one.persons}) for one in loaded]
         for index, one in enumerate(loaded):
             cases = [entry for part in parts for entry in part["broken"] if entry[0] == index]
@@ -267,20 +283,13 @@ class _Run:
             names[i]: sum(1 for part in parts for entry in part["broken"] if entry[0] == i) for i in range(len(names))
         }
 
-    def _finish(
-        self,
-        name: str,
-        loaded: Sequence[sources.Loaded],
-        digests: list[dict[str, Any]],
-        dropped: dict[str, int],
-        done: store.TrainStore | store.ValStore,
-    ) -> None:
-        folder = self.out / name
+    def _finish(self, read: _Set, dropped: dict[str, int], done: store.TrainStore | store.ValStore) -> None:
+        folder = self.out / read.name
         size = sum(path.stat().st_size for path in folder.glob("*.arrow"))
         entry: dict[str, Any] = {
             "bytes": size,
             "broken pictures": sum(dropped.values()),
-            "sources": [{**digest, **one.details} for digest, one in zip(digests, loaded)],
+            "sources": [{**digest, **one.details} for digest, one in zip(read.digests, read.loaded)],
         }
         if isinstance(done, store.TrainStore):
             images = np.stack([done.column("source").astype(np.int64), done.column("image_id")])
@@ -293,7 +302,7 @@ class _Run:
             entry["parts"] = part_statistics(done.column("keypoints")[:, :, 2])
         else:
             entry.update(persons=len(done.persons), images=len(done.images))
-        self.report.sets[name] = entry
+        self.report.sets[read.name] = entry
 
 
 def _funnel_of(funnels: list[Funnel], picture: str) -> Funnel:
@@ -303,12 +312,15 @@ def _funnel_of(funnels: list[Funnel], picture: str) -> Funnel:
     return next((funnel for funnel in counting if funnel.source.endswith(f"/{scene}")), counting[-1])
 
 
-def _reasons(loaded: Sequence[sources.Loaded]) -> str:
-    """What became of all that was read, in words."""
+def _nobody(read: _Set) -> UserError:
+    """Nobody is left of a set; what became of all that was read, in words."""
     counts: Counter[str] = Counter()
-    for funnel in (funnel for one in loaded for funnel in one.funnels):
+    for funnel in (funnel for one in read.loaded for funnel in one.funnels):
         counts.update({f"{funnel.what}: {reason}": number for reason, number in funnel.dropped.items()})
-    return "; ".join(f"{reason} ({number})" for reason, number in counts.most_common()) or "none was annotated"
+    reasons = "; ".join(f"{reason} ({number})" for reason, number in counts.most_common()) or "none was annotated"
+    if read.name == "train":
+        return UserError(f"data.train: no person is left to train on: {reasons}")
+    return UserError(f"data.val: source {read.names[0]}: no person is left to predict: {reasons}")
 
 
 def _code() -> str:
