@@ -1,15 +1,16 @@
 """A small UBody tree: scenes of videos, cut on the fly, with a number drawn into every frame."""
 
 import json
+from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
 import pytest
 
-from posedistill.data.frames import source_frames
+from posedistill.data.person import Funnel
 from posedistill.data.prepare import prepare
 from posedistill.data.store import TrainStore, ValStore
-from posedistill.data.ubody import SCENE_IDS, SCENES
+from posedistill.data.ubody import SCENE_IDS, SCENES, Frames
 from posedistill.errors import UserError
 
 WIDTH, HEIGHT, BIT = 192, 128, 12
@@ -211,6 +212,44 @@ def test_a_list_of_test_videos_with_other_names_is_refused(tree, run, names):
         run()
 
 
+def test_scenes_without_a_test_video_can_be_trained_on(tree, run, settings, tmp_path):
+    """Between scenes the split takes whole ones; within them, the list fits the videos of the others."""
+    np.save(tree / "splits" / "inter_scene_test_list.npy", np.array(["Fitness_S1"]))
+    np.save(tree / "splits" / "intra_scene_test_list.npy", np.array(["Movie_S3"]))
+    source = {**SOURCE, "scenes": ["Speech"]}
+    val = [{**SOURCE, "scenes": ["Movie"]}]
+    for split in ("inter", "intra"):
+        P = settings(train=[{**source, "split": split}], val=val)
+        prepare(P, tmp_path / "out", workers=1, progress=False)
+        assert numbers_of(TrainStore(tmp_path / "out" / "train")) == expected("Speech", (0, 1, 2))
+
+
+def test_a_scene_is_named_once(tree, run):
+    with pytest.raises(UserError, match="scenes: Speech is there twice"):
+        run({**SOURCE, "scenes": ["Speech", "Speech"]})
+
+
+@pytest.mark.parametrize("name", ["Speech_S2/000000.png", "Speech_S2/²⁰.png"])
+def test_a_number_that_no_frame_has(tree, run, name):
+    path = tree / "annotations" / "Speech" / "keypoint_annotation.json"
+    content = json.loads(path.read_text())
+    next(image for image in content["images"] if image["id"] == 60)["file_name"] = name
+    path.write_text(json.dumps(content))
+    report, out = run({**SOURCE, "scenes": ["Speech"]}, max_broken=0.9)
+    assert len(TrainStore(out / "train")) == 7 and len(report.broken) == 1
+
+
+def test_the_scene_is_looked_for_below_the_folder_of_videos(tmp_path, annotation):
+    """Not in the path to it: `/…/Speech/UBody/videos` would make every video one of Speech."""
+    folder = tmp_path / "Speech" / "videos"
+    for scene in ("Speech", "Movie"):
+        write_video(folder / scene / "same.mp4", count=2)
+    frames = Frames(tmp_path / "images", folder)
+    image = {"width": WIDTH, "height": HEIGHT}
+    ref = frames.find("Speech", PurePosixPath("same/000001.png"), image, Funnel("ubody"))
+    assert ref.path == str(folder / "Speech" / "same.mp4")
+
+
 def test_a_list_of_test_videos_in_bytes_is_read(tree, run):
     path = tree / "splits" / "intra_scene_test_list.npy"
     np.save(path, np.load(path).astype("S"))
@@ -249,16 +288,6 @@ def test_what_is_wrong_is_named(tree, run):
         (tree / "splits" / "intra_scene_test_list.npy").write_bytes(content)
         with pytest.raises(UserError, match="not a NumPy list"):
             run()
-
-
-def test_frame_numbers_at_other_rates():
-    """What `ffmpeg -r 30` shows at each output frame: frames of slow videos repeat, of fast ones are left out."""
-    assert source_frames([0, 1, 2, 3], 30) == [0, 1, 2, 3]
-    assert source_frames([0, 1, 2, 3], 29.97) == [0, 1, 2, 3]
-    assert source_frames([0, 1, 2, 3, 4, 5], 15) == [0, 0, 1, 1, 2, 2]
-    assert source_frames([0, 1, 2], 60)[2] in (4, 5)
-    assert source_frames([9, 19], 25) == [7, 16]
-    assert source_frames([4], 0) == [4]
 
 
 def test_all_fifteen_scenes_are_known():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,32 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posedistill.data import pixels
+from posedistill.data.frame_rate import LOST, read_timing, shown_at_30
 from posedistill.data.person import ImageRef
 from posedistill.data.pixels import BrokenImage
 
-RATE = 30.0  # frames a second at which frame numbers count
-SAME_RATE = 0.05  # 29.97 counts as 30
 NO_FRAME = "video frame missing"
 NO_VIDEO = "video unreadable"
 VIDEO_MISSING = "video missing"
+END = 1 << 60  # a place behind all frames
 
 Loaded = tuple[bytes, NDArray[np.uint8]] | BrokenImage
 
 
-def load_all(refs: Sequence[ImageRef], *, keep_bytes: bool, labelled: Collection[str] = ()) -> Iterator[Loaded]:
+def load_all(refs: Sequence[ImageRef], *, keep_bytes: bool) -> Iterator[Loaded]:
     """Encoded bytes and RGB pixels of each picture, or why it is broken.
 
     Frames of one video should follow one another in rising order: the video is read once. keep_bytes: video frames are
     encoded losslessly (PNG), so that the validation store holds exactly the decoded pixels; otherwise their bytes are
-    empty. labelled: paths of the videos whose frames carry labels: where such a file is damaged, the frames after the
-    damage are told by their times, and those that are lost are broken.
+    empty. Where a video is damaged, the frames after the damage are told by their times (AVI files have none), and
+    those that are lost are broken.
     """
     for key, group in groupby(refs, key=lambda ref: (ref.path, ref.frame is None)):
         if key[1]:
             for ref in group:
                 yield _file(ref)
         else:
-            yield from _video(key[0], list(group), keep_bytes, key[0] in labelled)
+            yield from _video(key[0], list(group), keep_bytes)
 
 
 def _file(ref: ImageRef) -> Loaded:
@@ -48,47 +47,45 @@ def _file(ref: ImageRef) -> Loaded:
         return error
 
 
-def source_frames(numbers: Sequence[int], rate: float) -> list[int]:
-    """Which frame of a video of `rate` frames a second is shown at each frame number of 30 a second.
-
-    As ffmpeg's constant-rate output: the last frame whose time, rounded to the 30-a-second grid, has come.
-    """
-    if not math.isfinite(rate) or rate <= 0 or abs(rate - RATE) < SAME_RATE:
-        return list(numbers)
-    return [max(0, math.floor((number + 0.5) * rate / RATE - 1e-9)) for number in numbers]
-
-
-def _video(path: str, refs: list[ImageRef], keep_bytes: bool, timed: bool) -> Iterator[Loaded]:
+def _video(path: str, refs: list[ImageRef], keep_bytes: bool) -> Iterator[Loaded]:
     video = cv2.VideoCapture(path)
     try:
         if not video.isOpened():
             for _ in refs:
                 yield BrokenImage(NO_VIDEO if Path(path).exists() else VIDEO_MISSING)
             return
-        rate = video.get(cv2.CAP_PROP_FPS)
-        wanted = source_frames([ref.frame or 0 for ref in refs], rate)
+        timing = read_timing(path)
+        at_30 = shown_at_30(timing.times, timing.rate) if any(ref.at_30 for ref in refs) else []
         position, frame = -1, None
-        for ref, target in zip(refs, wanted):
+        for ref in refs:
+            target = _place(ref.frame or 0, at_30 if ref.at_30 else range(len(timing.times)))
             while position < target:  # seeking is not exact in many files; decoding through is
-                good = video.grab()
-                if not good:
-                    frame, position = None, 1 << 60  # the end
+                if not video.grab():
+                    position = END
                     break
                 position += 1
-                if timed:
-                    position = max(position, _frame_by_time(video, rate))
-            if position == target:
+                if timing.stamped:
+                    position = max(position, _by_time(video, timing.times))
+                frame = None
+            here = position == target != LOST
+            if here and frame is None:
                 _, frame = video.retrieve()
-            yield _checked(frame if position == target else None, ref, keep_bytes)
+            yield _checked(frame if here else None, ref, keep_bytes)
     finally:
         video.release()
 
 
-def _frame_by_time(video: cv2.VideoCapture, rate: float) -> int:
-    """The place in the video of the frame just read, by its time stamp; -1 where there is none. It is ahead of the
-    count where the decoder has left out damaged frames."""
-    seconds = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
-    return round(seconds * rate) if math.isfinite(seconds * rate) else -1
+def _place(number: int, shown: Sequence[int]) -> int:
+    """The frame of the video that is shown under a number, or LOST."""
+    return shown[number] if 0 <= number < len(shown) else LOST
+
+
+def _by_time(video: cv2.VideoCapture, times: NDArray[np.float64]) -> int:
+    """The place of the frame just read, by its time stamp. It is ahead of the count where the decoder has left out
+    damaged frames."""
+    time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+    after = int(np.searchsorted(times, time))
+    return min((i for i in (after - 1, after) if 0 <= i < len(times)), key=lambda i: abs(times[i] - time), default=-1)
 
 
 def _checked(frame: Any, ref: ImageRef, keep_bytes: bool) -> Loaded:

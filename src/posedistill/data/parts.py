@@ -70,9 +70,8 @@ def notes_path(folder: Path, index: int) -> Path:
 def make_part(task: Task) -> int:
     """Write one part and its notes (last: they make it finished); the number of persons it saw."""
     broken, records, images, odd = [], [], [], []
-    labelled = {ref.path for ref, _, persons in task.pictures if any(p.keypoints.any() for _, p in persons)}
     refs = [ref for ref, _, _ in task.pictures]
-    loaded = frames.load_all(refs, keep_bytes=task.kind == "val", labelled=labelled)
+    loaded = frames.load_all(refs, keep_bytes=task.kind == "val")
     for (ref, image_id, persons), pixels in zip(task.pictures, loaded, strict=True):
         if isinstance(pixels, BrokenImage):
             broken.append((persons[0][0], ref.name, str(pixels), image_id, len(persons)))

@@ -15,8 +15,9 @@ from posedistill.keypoints import NUM_KEYPOINTS, PARTS
 class ImageRef(NamedTuple):
     """Where a picture is: an image file, or one frame of a video.
 
-    path: the file. frame: None for an image file, otherwise the frame's number, from 0, in the video played at 30
-    frames a second. width, height: as the annotations say, in pixels (0: they do not say). name: how reports call it.
+    path: the file. frame: None for an image file, otherwise the frame's number, from 0; at_30: counted in the video as
+    it is cut at 30 frames a second, not in the video itself. width, height: as the annotations say, in pixels (0: they
+    do not say). name: how reports call it.
     """
 
     path: str
@@ -24,6 +25,7 @@ class ImageRef(NamedTuple):
     width: int
     height: int
     name: str
+    at_30: bool = False
 
 
 class ValidFlags(NamedTuple):

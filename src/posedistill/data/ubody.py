@@ -64,19 +64,26 @@ class Frames:
             if self._has(folder, name.name):
                 return ImageRef(str(folder / name.name), None, *size, label)
         video = self._video(scene, name.parent.name, funnel)
-        if video is not None and name.stem.isdigit():
-            return ImageRef(str(video), int(name.stem) - 1, *size, label)
+        if video is not None and name.stem.isdecimal():
+            return ImageRef(str(video), int(name.stem) - 1, *size, label, at_30=True)
         # Missing: reading it will say so, and name what is expected to be there.
         cut = (self.images / scene / name.parent).is_dir() or (self.images.is_dir() and not self.folder.is_dir())
-        if cut or not name.stem.isdigit():
+        if cut or not name.stem.isdecimal():
             return ImageRef(str(self.images / scene / name), None, *size, label)
-        return ImageRef(str(self.folder / scene / f"{name.parent.name}.mp4"), int(name.stem) - 1, *size, label)
+        return ImageRef(
+            str(self.folder / scene / f"{name.parent.name}.mp4"), int(name.stem) - 1, *size, label, at_30=True
+        )
+
+    def names(self) -> set[str]:
+        """Videos of all scenes, as the split lists name them."""
+        cut = {folder.name for folder in self.images.glob("*/*")} if self.images.is_dir() else set()
+        return {_without_clip(name) for name in (*self.videos, *cut)}
 
     def _video(self, scene: str, stem: str, funnel: Funnel) -> Path | None:
         """The video of a name. Early downloads of the scene Movie carry another folder's name: a video that is
         elsewhere, but only once, is taken from there."""
         found = self.videos.get(stem, [])
-        own = [path for path in found if scene in path.parts]
+        own = [path for path in found if scene in path.relative_to(self.folder).parts]
         if len(own) == 1:
             return own[0]
         if not own and len(found) == 1:
@@ -111,7 +118,11 @@ def _list_of_tests(source: Source, base: Path) -> Path:
 
 def _video_name(name: PurePosixPath) -> str:
     """The video a frame belongs to, as the split lists name it: clips are called <video>_Trim<n>."""
-    return name.parent.name.split("_Trim")[0]
+    return _without_clip(name.parent.name)
+
+
+def _without_clip(name: str) -> str:
+    return name.split("_Trim")[0]
 
 
 def load(
@@ -124,6 +135,8 @@ def load(
     videos = root / source.videos if source.videos else base / "videos"
     scenes = source.scenes or SCENES
     for scene in scenes:
+        if scenes.count(scene) > 1:
+            raise UserError(f"source {source.name}: scenes: {scene} is there twice")
         if scene not in SCENES:
             raise UserError(f"source {source.name}: scenes: there is no scene {scene!r}, allowed: {', '.join(SCENES)}")
     if source.detections:
@@ -173,7 +186,8 @@ def load(
         funnels += [skipped, funnel]
         pictures += skipped.kept
     if not all_divided:
-        _check_tests(_list_of_tests(source, base), tests or set(), seen)
+        if not (source.split == "inter" and source.scenes):  # that split takes whole scenes for the test
+            _check_tests(_list_of_tests(source, base), tests or set(), seen | frames.names())
         files.append(_list_of_tests(source, base))
     details = {"images": pictures, "scenes": list(scenes), "videos found": sum(map(len, frames.videos.values()))}
     return persons, funnels, ground_truth if split == "val" else None, files, details

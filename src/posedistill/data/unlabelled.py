@@ -7,7 +7,6 @@ video, the frame's number (from 0); an entry may carry `file_name` instead. With
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from posedistill.data import coco, pixels
-from posedistill.data.frames import RATE, SAME_RATE
+from posedistill.data.frame_rate import read_timing
 from posedistill.data.json_stream import load_whole
 from posedistill.data.person import Funnel, ImageRef, Person, no_keypoints
 from posedistill.data.ubody import VIDEO_SUFFIXES
@@ -82,16 +81,14 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _video_frames(path: Path, step: int) -> dict[int, ImageRef]:
+    """Every step-th frame, numbered as the video counts them (`posedistill predict` numbers them the same way)."""
     video = cv2.VideoCapture(str(path))
-    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    rate = video.get(cv2.CAP_PROP_FPS)
     width, height = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
     video.release()
-    if count <= 0 or not width or not height:
+    count = len(read_timing(path).times)
+    if not count or not width or not height:
         raise UserError(f"{path}: not a readable video")
-    as_counted = not rate > 0 or not math.isfinite(rate) or abs(rate - RATE) < SAME_RATE
-    frames = count if as_counted else int(count * RATE / rate)
-    return {i: ImageRef(str(path), i, width, height, f"{path.name}#{i}") for i in range(0, frames, step)}
+    return {i: ImageRef(str(path), i, width, height, f"{path.name}#{i}") for i in range(0, count, step)}
 
 
 def _boxes(path: Path, refs: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
