@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,8 +84,10 @@ def files_below(folder: str | Path) -> list[Path]:
 
 
 def printable(name: str | Path) -> str:
-    """A file's name as text that can be written as UTF-8: what the disk holds in another encoding becomes \\x… ."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file's name as one line of text that can be written as UTF-8: what the disk holds in another encoding, and
+    control characters, become \\x… ."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def sha256_file(path: str | Path) -> str:

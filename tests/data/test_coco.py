@@ -244,6 +244,40 @@ def test_cut_off_file(content, save, share):
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("categories", "person"),
+    [
+        ([{"id": 1, "name": "antelope"}, {"id": 2, "name": "person"}], 2),
+        ([{"id": 7, "name": "Person"}, {"id": 1, "name": "dog"}], 7),
+        ([{"id": 0, "name": "dancer"}], 0),
+        ([], 1),
+    ],
+)
+def test_persons_are_those_of_the_category_person(content, save, categories, person):
+    content["categories"] = categories
+    for entry in content["annotations"]:
+        entry["category_id"] = person
+    other = {"id": 999, "image_id": content["images"][0]["id"], "category_id": 33, "keypoints": [0] * 72}
+    content["annotations"].append(other)
+    persons, funnel = read(save(content))
+    assert len(persons) == len(content["annotations"]) - 1 and funnel.dropped == {coco.NOT_PERSON: 1}
+    truth = coco.read_ground_truth(save(content), lambda _: True)
+    assert {entry["category_id"] for entry in truth["annotations"]} == {1} and len(truth["annotations"]) == len(persons)
+
+
+def test_categories_without_persons_are_an_error(content, save):
+    content["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    with pytest.raises(UserError, match="categories: found cat, dog, expected one with the name person"):
+        read(save(content))
+
+
+def test_an_area_of_zero_is_estimated_as_a_missing_one(content, save):
+    """Otherwise not even a perfect prediction would count."""
+    content["annotations"][0]["area"], content["annotations"][1]["area"] = 0, None
+    for entry in coco.read_ground_truth(save(content), lambda _: True)["annotations"][:2]:
+        assert entry["area"] == pytest.approx(0.53 * entry["bbox"][2] * entry["bbox"][3])
+
+
 def test_streaming_reads_the_same_as_json(content, save):
     content["annotations"][0]["note"] = 'brackets } ] in a "string" \\'
     content["info"] = {"a": [1, {"b": "]"}], "n": -1.5e3, "t": True, "z": None}

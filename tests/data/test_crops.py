@@ -151,3 +151,20 @@ def test_stronger_augmentation_than_stored_is_an_error(values):
     with pytest.raises(UserError, match=f"augment.{next(iter(values))}"):
         crops.LIMITS.check(load_params().augment.replaced(values), "augment")
     crops.LIMITS.check(load_params().augment.replaced({"shift": 0.3, "shift_p": 0.0}), "augment")
+
+
+def test_a_narrower_box_magnifies(tmp_path):
+    augment = load_params().augment
+    with pytest.raises(UserError, match=r"scale: 0\.5 with a box_padding of 1 magnifies .* allowed: from 0\.625"):
+        crops.LIMITS.check(augment.replaced({"box_padding": 1.0, "scale": (0.5, 1.5)}), "augment")
+    crops.LIMITS.check(augment.replaced({"box_padding": 1.0, "scale": (0.625, 1.5)}), "augment")
+
+
+def test_a_crop_fits_into_a_jpeg():
+    """All keypoints on one spot magnify without end; a picture may be larger than a JPEG can be."""
+    person = person_in(70_000, 60, (0, 0, 69_999, 59))
+    person.keypoints[:, :2] = 30
+    plan = crops.plan(person, person.keypoints, (60, 70_000), (128, 96))
+    assert (
+        plan.width <= 65_000 and jpeg.encode(crops.cut(np.zeros((60, 70_000, 3), np.uint8), plan)).width == plan.width
+    )

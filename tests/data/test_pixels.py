@@ -122,6 +122,13 @@ def test_oddities(image, mode, format, expected):
     assert pixels.oddities(encoded(source, format)) == expected
 
 
+def test_16_bit_colour_tiff(tmp_path, image):
+    cv2.imwrite(str(tmp_path / "deep.tif"), np.zeros((8, 8, 3), np.uint16))
+    cv2.imwrite(str(tmp_path / "flat.tif"), np.zeros((8, 8, 3), np.uint8))
+    assert pixels.oddities((tmp_path / "deep.tif").read_bytes()) == [pixels.DEEP]
+    assert pixels.oddities((tmp_path / "flat.tif").read_bytes()) == []
+
+
 def test_oddities_of_turned_and_16_bit_colour_pictures(image):
     content = encoded(image, "JPEG", exif=exif(6))
     assert pixels.oddities(content, 40, 60) == [pixels.TURNED]

@@ -241,6 +241,63 @@ def test_detector_boxes(tmp_path, data, settings):
         prepare(settings(val=[source], boxes="detections"), tmp_path / "out", workers=1, progress=False)
 
 
+def test_pictures_that_are_missing_leave_the_evaluation_whether_somebody_was_detected_or_not(tmp_path, data, settings):
+    gone = [image["id"] for image in data["images"][:2]]
+    boxes = [
+        {"image_id": a["image_id"], "category_id": 1, "bbox": a["bbox"], "score": 0.9}
+        for a in data["annotations"]
+        if a["image_id"] != gone[1]
+    ]
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    for image in data["images"][:2]:
+        (tmp_path / "data" / "images" / image["file_name"]).unlink()
+    images = {"source": "coco_wholebody", "annotations": "annotations.json", "images": "images"}
+    whole = {**images, "name": "whole", "images": "whole"}
+    (tmp_path / "data" / "whole").mkdir()
+    for image in data["images"]:
+        Image.new("RGB", (image["width"], image["height"])).save(tmp_path / "data" / "whole" / image["file_name"])
+    val = [{**images, "name": "s", "detections": "boxes.json"}]
+    P = settings(train=[whole], val=val, boxes="detections", max_broken=0.5)
+    report = prepare(P, tmp_path / "out", workers=1, progress=False)
+    truth = json.loads((tmp_path / "out" / "val-s" / "gt.json").read_bytes())
+    assert len(truth["images"]) == 4 and not {a["image_id"] for a in truth["annotations"]} & set(gone)
+    persons, detections = (f for f in report.funnels if f["set"] == "val-s")
+    assert (persons["read"], persons["kept"], persons["dropped"]) == (12, 8, {pixels.MISSING: 4})
+    assert (detections["read"], detections["kept"], detections["dropped"]) == (10, 8, {pixels.MISSING: 2})
+    assert len(report.broken) == 2 and balanced(report)
+    with pytest.raises(UserError, match="source s: 2 of 6 pictures cannot be used"):
+        prepare(settings(train=[whole], val=val, boxes="detections"), tmp_path / "out", workers=1, progress=False)
+
+
+def test_a_repaired_picture_is_read_again(tmp_path, data, settings):
+    """Though its name and size are the same, and the other parts are kept."""
+    path = tmp_path / "data" / "images" / data["images"][0]["file_name"]
+    good = path.read_bytes()
+    path.write_bytes(bytes(len(good)))
+    with pytest.raises(UserError, match="1 of 6 pictures cannot be used"):
+        prepare(settings(), tmp_path / "out", workers=1, progress=False)
+    path.write_bytes(good)
+    report = prepare(settings(), tmp_path / "out", workers=1, progress=False)
+    assert report.sets["train"]["persons"] == 12 and not report.broken
+
+
+def test_large_pictures_make_small_parts(tmp_path, data, settings, monkeypatch):
+    """A validation part holds its files whole: without a limit, 256 photographs of a camera take gigabytes."""
+    sizes = [(tmp_path / "data" / "images" / image["file_name"]).stat().st_size for image in data["images"]]
+    monkeypatch.setattr(parts, "BYTES_A_PART", 2 * max(sizes))
+    prepare(settings(), tmp_path / "out", workers=1, progress=False)
+    assert len(list((tmp_path / "out" / "val-small").glob("part-*.arrow"))) >= 3
+    assert len(list((tmp_path / "out" / "train").glob("part-*.arrow"))) == 1
+    assert len(ValStore(tmp_path / "out" / "val-small").images) == 6
+
+
+def test_a_name_of_two_lines_is_told_on_one(tmp_path, data, settings):
+    data["images"][0]["file_name"] = "a\nb.jpg"
+    (tmp_path / "data" / "annotations.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"a\\x0ab\.jpg \(missing\)"):
+        prepare(settings(), tmp_path / "out", workers=1, progress=False)
+
+
 KILLED = """
 import sys, time
 from pathlib import Path

@@ -6,6 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from posedistill.data import loader
 from posedistill.data.prepare import prepare
@@ -67,6 +68,42 @@ def test_boxes_of_pictures_that_are_not_there(tmp_path, photos, settings):
     P = settings(train=[{**SOURCE, "detections": "boxes.json"}])
     with pytest.raises(UserError, match=r"no person is left to train on: .*no such picture in this source \(1\)"):
         prepare(P, tmp_path / "out", workers=1, progress=False)
+
+
+def test_boxes_beside_their_picture_are_dropped(tmp_path, photos, settings):
+    boxes = [
+        {"image_id": 0, "bbox": box, "score": 0.9} for box in ([5, 5, 50, 60], [900, 900, 50, 50], [-60, 5, 50, 50])
+    ]
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    P = settings(train=[{**SOURCE, "detections": "boxes.json"}], size=(64, 64))
+    report = prepare(P, tmp_path / "out", workers=1, progress=False)
+    assert report.funnels[0]["kept"] == 1 and report.funnels[0]["dropped"] == {"box outside the image": 2}
+
+
+def test_frames_of_a_fast_video_are_counted_as_the_video_counts_them(tmp_path, photos, settings):
+    writer = cv2.VideoWriter(str(tmp_path / "data" / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 60, (96, 64))
+    for number in range(40):
+        writer.write(np.full((64, 96, 3), 250 if number == 31 else 10, np.uint8))
+    writer.release()
+    boxes = [{"image_id": number, "bbox": [0, 0, 90, 60], "score": 0.9} for number in (30, 31)]
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    source = {**SOURCE, "images": "v.mp4", "step": 1, "detections": "boxes.json"}
+    prepare(settings(train=[source], size=(64, 64)), tmp_path / "out", workers=1, progress=False)
+    store = TrainStore(tmp_path / "out" / "train")
+    brightness = {store[i].image_id: store[i].pixels().mean() for i in range(len(store))}
+    assert brightness[31] > 200 and brightness[30] < 50
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_pictures_that_lie_on_their_side(tmp_path, photos, settings, suffix):
+    for path in photos.iterdir():
+        path.unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (96, 64)).save(photos / f"p.{suffix}", exif=exif)
+    report = prepare(settings(train=[SOURCE], size=(64, 64)), tmp_path / "out", workers=1, progress=False)
+    assert not report.broken and TrainStore(tmp_path / "out" / "train")[0].box[2:].tolist() == [64, 96]
+    assert report.funnels[0]["notes"] == {"picture: turned upright by its EXIF orientation": 1}
 
 
 def test_names_in_another_encoding(tmp_path, photos, settings):

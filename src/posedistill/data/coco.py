@@ -27,6 +27,7 @@ FIELDS = {
 }
 FLAGS = tuple(f"{part}_valid" for part in ValidFlags._fields)
 PERSON = 1  # category of persons in COCO
+OTHER = 0  # any other category, after reading
 
 CROWD = "crowd"
 NO_KEYPOINT = "no labelled body keypoint"
@@ -67,8 +68,11 @@ def _finite(value: float | None) -> bool:
     return value is not None and abs(value) < LARGEST  # false for NaN, too
 
 
-def open_annotations(path: Path) -> tuple[Images, Iterator[dict[str, Any]], list[dict[str, Any]]]:
-    """Images by id, an iterator over checked annotations, and the categories of a COCO JSON."""
+def open_annotations(path: Path) -> tuple[Images, Iterator[dict[str, Any]]]:
+    """Images by id, and an iterator over the checked annotations of a COCO JSON.
+
+    Their `category_id` is PERSON for persons, whatever number the file has for them, and OTHER for the others.
+    """
     entries, annotations = top_level(path, streamed="annotations")
     images = entries.get("images")
     if not isinstance(images, list):
@@ -88,11 +92,26 @@ def open_annotations(path: Path) -> tuple[Images, Iterator[dict[str, Any]], list
             if not _whole(image.get(name)) or not 0 < image[name] < 2**31:
                 raise _field(path, f"image {image['id']}", name, image.get(name), "a positive whole number")
         by_id[image["id"]] = image
-    categories = entries.get("categories")
-    return by_id, _checked(path, annotations, by_id), categories if isinstance(categories, list) else []
+    return by_id, _checked(path, annotations, by_id, _person_categories(path, entries.get("categories")))
 
 
-def _checked(path: Path, annotations: Iterator[Any], images: Images) -> Iterator[dict[str, Any]]:
+def _person_categories(path: Path, categories: Any) -> set[int]:
+    """The ids of the category `person`; of the only one, whatever its name. COCO's own id where none are listed."""
+    if not isinstance(categories, list) or not categories:
+        return {PERSON}
+    for index, category in enumerate(categories):
+        if not isinstance(category, dict) or not _whole(category.get("id")):
+            raise UserError(f"{path}: categories[{index}]: expected an object with a whole number as id")
+    if len(categories) == 1:
+        return {PERSON, categories[0]["id"]}
+    found = {one["id"] for one in categories if str(one.get("name")).strip().casefold() == "person"}
+    if not found:
+        names = ", ".join(str(one.get("name")) for one in categories)[:60]
+        raise UserError(f"{path}: categories: found {names}, expected one with the name person")
+    return found
+
+
+def _checked(path: Path, annotations: Iterator[Any], images: Images, persons: set[int]) -> Iterator[dict[str, Any]]:
     """Structural checks of each annotation: what they stop cannot be guessed right, so it is an error, not a drop."""
     seen: set[int] = set()
     for index, annotation in enumerate(annotations):
@@ -112,6 +131,10 @@ def _checked(path: Path, annotations: Iterator[Any], images: Images) -> Iterator
             raise _field(path, where, "image_id", annotation["image_id"], "the id of one of the file's images")
         if "category_id" in annotation and not _whole(annotation["category_id"]):
             raise _field(path, where, "category_id", annotation["category_id"], WHOLE)
+        if annotation.get("category_id", PERSON) not in persons:
+            yield {"id": identity, "image_id": annotation["image_id"], "category_id": OTHER}
+            continue
+        annotation["category_id"] = PERSON
         if annotation.get("iscrowd", 0) not in (0, 1):
             raise _field(path, where, "iscrowd", annotation["iscrowd"], "0 or 1")
         for name in FLAGS:
@@ -168,6 +191,12 @@ def _box_problem(raw: Any, box: np.ndarray, width: int, height: int) -> str | No
     return OUTSIDE if outside else DEGENERATE
 
 
+def _beside(box: Any, image: ImageRef) -> bool:
+    """Whether a box has nothing of its picture in it; unknown, and so false, for a picture of unknown size."""
+    x, y, w, h = box
+    return bool(image.width) and (x >= image.width or y >= image.height or x + w <= 0 or y + h <= 0)
+
+
 def to_person(annotation: dict[str, Any], image: ImageRef, funnel: Funnel) -> Person | None:
     """The person of a checked annotation, or None with the reason noted in the funnel (published filter)."""
     case = f"annotation {annotation['id']}"
@@ -222,7 +251,7 @@ def read_persons(path: Path, locate: Locate, funnel: Funnel) -> list[Person]:
     locate: image entry → where its pixels are, or None where this image is not wanted (another split).
     Annotations of unwanted images are not counted as read. Raises UserError naming file, annotation and field.
     """
-    images, annotations, _ = open_annotations(path)
+    images, annotations = open_annotations(path)
     refs = {identity: locate(image) for identity, image in images.items()}
     order = {identity: position for position, identity in enumerate(images)}
     persons = []
@@ -256,7 +285,7 @@ def ground_truth_annotation(annotation: dict[str, Any]) -> dict[str, Any]:
             entry[name] = keypoints[PARTS[part]].ravel().tolist()
     box = [value if _finite(value) else 0.0 for value in annotation.get("bbox") or [0.0] * 4]
     area = annotation.get("area")
-    if area is None or not 0 <= area < LARGEST**2:
+    if area is None or not 0 < area < LARGEST**2:
         area = box[2] * box[3] * 0.53  # body-only files without segments: the usual share of a person in its box
     entry.update(bbox=box, area=area, iscrowd=int(annotation.get("iscrowd", 0)), category_id=PERSON)
     if not _finite(annotation.get("num_keypoints")):
@@ -266,7 +295,7 @@ def ground_truth_annotation(annotation: dict[str, Any]) -> dict[str, Any]:
 
 def read_ground_truth(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """COCO-WholeBody JSON (as a dict) of the wanted images: all their person annotations, crowds included."""
-    images, annotations, _ = open_annotations(path)
+    images, annotations = open_annotations(path)
     kept = {identity: image for identity, image in images.items() if wanted(image)}
     return {
         "images": [{name: image[name] for name in ("id", "file_name", "width", "height")} for image in kept.values()],
@@ -289,9 +318,18 @@ def read_detections(path: Path, images: dict[int, ImageRef], funnel: Funnel) -> 
 
 
 def detections_to_persons(
-    path: Path, detections: Any, images: dict[int, ImageRef], funnel: Funnel, elsewhere: str = ELSEWHERE
+    path: Path,
+    detections: Any,
+    images: dict[int, ImageRef],
+    funnel: Funnel,
+    elsewhere: str = ELSEWHERE,
+    *,
+    seen: bool = False,
 ) -> list[Person]:
-    """Check the entries of a detection file and turn those of `images` into boxes; the others are `elsewhere`."""
+    """Check the entries of a detection file and turn those of `images` into boxes; the others are `elsewhere`.
+
+    seen: drop boxes that have nothing of their picture in them (the published evaluation keeps them).
+    """
     if not isinstance(detections, list):
         raise UserError(f"{path}: expected a list of detections")
     persons = []
@@ -315,6 +353,8 @@ def detections_to_persons(
             funnel.drop(NOT_FINITE, where)
         elif box[2] <= 0 or box[3] <= 0:
             funnel.drop(DEGENERATE, where)
+        elif seen and _beside(box, images[detection["image_id"]]):
+            funnel.drop(OUTSIDE, where)
         else:
             funnel.kept += 1
             persons.append(

@@ -39,10 +39,13 @@ class Limits:
         for name, found, limit in asked:
             if found > limit + 1e-9:
                 raise UserError(f"{where}.{name}: {found:g} goes beyond the prepared crops, allowed: up to {limit:g}")
-        if augment.scale[0] < self.scale_min - 1e-9:
+        # a narrower box magnifies, too; half bodies have a padding of their own
+        least = self.scale_min * max(1.0, self.box_padding / augment.box_padding)
+        if augment.scale[0] < least - 1e-9:
+            with_padding = f" with a box_padding of {augment.box_padding:g}" if least > self.scale_min else ""
             raise UserError(
-                f"{where}.scale: {augment.scale[0]:g} magnifies beyond the prepared crops, "
-                f"allowed: from {self.scale_min:g}"
+                f"{where}.scale: {augment.scale[0]:g}{with_padding} magnifies beyond the prepared crops, "
+                f"allowed: from {least:g}"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class Limits:
 LIMITS = Limits()
 SPARE = 1.05  # resolution kept beyond the largest magnification
 MARGIN = 2  # pixels for the interpolation
+LONGEST = 65_000  # pixels a side: a JPEG holds no more
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def plan(person: Person, labels: NDArray[np.float32], image_size: tuple[int, int
     height, width = image_size
     x0, y0 = (int(value) for value in np.clip(np.floor(low), 0, [width - 1, height - 1]))
     x1, y1 = (int(value) for value in np.clip(np.ceil(high), [x0 + 1, y0 + 1], [width, height]))
-    factor = min(1.0, magnification * SPARE)
+    factor = min(1.0, magnification * SPARE, LONGEST / (x1 - x0), LONGEST / (y1 - y0))
     return Plan(x0, y0, x1, y1, max(1, math.ceil((x1 - x0) * factor)), max(1, math.ceil((y1 - y0) * factor)))
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from posedistill.data import geometry, pixels
+from posedistill.data import geometry
 from posedistill.data.augment import sample_train
 from posedistill.data.crops import LIMITS
 from posedistill.data.pixel_changes import RECIPE_LENGTH, apply_median
@@ -109,8 +109,7 @@ class _ValCrops(Dataset):
     def _image(self, index: int) -> NDArray[np.uint8]:
         """Decode an image; the persons of one image follow one another."""
         if self._last is None or self._last[0] != index:
-            width, height = self.store.sizes[index].tolist()
-            self._last = (index, pixels.decode(self.store.images[index], width, height))
+            self._last = (index, self.store.picture(index))
         return self._last[1]
 
     def __getitem__(self, rows: NDArray[np.int64]) -> ValBatch:

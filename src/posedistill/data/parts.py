@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,16 @@ from posedistill.data.pixels import BrokenImage, oddities
 from posedistill.files import write_atomic
 
 IMAGES_A_PART = 256  # what a kill can cost, and the size of one Arrow file
+BYTES_A_PART = 64 << 20  # of files that are kept whole: a worker holds them and two copies
 
-Picture = tuple[ImageRef, int, list[tuple[int, Person]]]  # picture, image_id, (source, person)
+
+class Picture(NamedTuple):
+    """A picture with its persons (none: it is kept for those that were not detected). source: its place in the set."""
+
+    source: int
+    ref: ImageRef
+    image_id: int
+    persons: list[Person]
 
 
 @dataclass(frozen=True)
@@ -32,58 +41,73 @@ class Task:
     parts: str
 
 
-def by_picture(persons: list[tuple[int, Person]]) -> list[Picture]:
-    grouped: dict[tuple[int, ImageRef, int], list[tuple[int, Person]]] = {}
-    for index, person in persons:
-        grouped.setdefault((index, person.image, person.image_id), []).append((index, person))
+def by_picture(source: int, persons: list[Person], others: dict[int, ImageRef]) -> list[Picture]:
+    """The pictures of a source. others: image_id → pictures of the set whether they have persons or not."""
+    grouped: dict[tuple[ImageRef, int], list[Person]] = {}
+    for person in persons:
+        grouped.setdefault((person.image, person.image_id), []).append(person)
+    for image_id, ref in others.items():
+        grouped.setdefault((ref, image_id), [])
+    found = [Picture(source, ref, image_id, people) for (ref, image_id), people in grouped.items()]
     # frames of a video one after the other, whatever the order of the annotations
-    ordered = sorted(grouped.items(), key=lambda item: _place(item[0]))
-    return [(ref, image_id, people) for (_, ref, image_id), people in ordered]
+    return sorted(found, key=lambda one: ("", 0) if one.ref.frame is None else (one.ref.path, one.ref.frame))
 
 
-def _place(key: tuple[int, ImageRef, int]) -> tuple[int, str, int]:
-    index, ref, _ = key
-    return (index, "", 0) if ref.frame is None else (index, ref.path, ref.frame)
-
-
-def chunks(pictures: list[Picture]) -> Iterator[list[Picture]]:
-    """Parts of at most IMAGES_A_PART pictures; a video is not divided unless it alone is larger."""
+def chunks(pictures: list[Picture], whole_files: bool) -> Iterator[list[Picture]]:
+    """Parts of at most IMAGES_A_PART pictures, and BYTES_A_PART where their files are kept whole; a video is not
+    divided unless it alone is larger."""
     chunk: list[Picture] = []
+    size = 0
     for picture in pictures:
-        if len(chunk) >= IMAGES_A_PART or (
-            chunk
-            and len(chunk) >= IMAGES_A_PART // 2
-            and picture[0].frame is not None
-            and picture[0].path != chunk[-1][0].path
-        ):
+        weight = _weight(picture.ref) if whole_files else 0
+        ref, last = picture.ref, chunk[-1].ref if chunk else picture.ref
+        next_video = ref.frame is not None and ref.path != last.path and len(chunk) >= IMAGES_A_PART // 2
+        if chunk and (len(chunk) >= IMAGES_A_PART or size + weight > BYTES_A_PART or next_video):
             yield chunk
-            chunk = []
+            chunk, size = [], 0
         chunk.append(picture)
+        size += weight
     if chunk:
         yield chunk
+
+
+def _weight(ref: ImageRef) -> int:
+    """About how many bytes are kept of a picture: its file, or a frame of a video without loss."""
+    if ref.frame is not None:
+        return 2 * ref.width * ref.height
+    try:
+        return Path(ref.path).stat().st_size
+    except OSError:
+        return 0
 
 
 def notes_path(folder: Path, index: int) -> Path:
     return folder / f"part-{index:05d}.json"
 
 
+def finished(folder: Path, index: int) -> bool:
+    """Whether a part was made, and all of its pictures could be used."""
+    path = notes_path(folder, index)
+    return path.is_file() and not json.loads(path.read_text())["broken"]
+
+
 def make_part(task: Task) -> int:
     """Write one part and its notes (last: they make it finished); the number of persons it saw."""
     broken, records, images, odd = [], [], [], []
-    refs = [ref for ref, _, _ in task.pictures]
+    refs = [picture.ref for picture in task.pictures]
     loaded = frames.load_all(refs, keep_bytes=task.kind == "val")
-    for (ref, image_id, persons), pixels in zip(task.pictures, loaded, strict=True):
+    for (source, ref, image_id, persons), pixels in zip(task.pictures, loaded, strict=True):
         if isinstance(pixels, BrokenImage):
-            broken.append((persons[0][0], ref.name, str(pixels), image_id, len(persons)))
+            broken.append((source, ref.name, str(pixels), image_id, len(persons)))
             continue
         content, image = pixels
         if ref.frame is None:
-            odd += [(persons[0][0], ref.name, what) for what in oddities(content, ref.width, ref.height)]
+            odd += [(source, ref.name, what) for what in oddities(content, ref.width, ref.height)]
         if task.kind == "val":
             height, width = image.shape[:2]
             images.append(store.StoredImage(content, image_id, ref.width or width, ref.height or height, ref.name))
         else:
-            records += [_record(source, person, image, task) for source, person in persons]
+            records += [_record(source, person, image, task) for person in persons]
     batch = store.train_batch(records) if task.kind == "train" else store.image_batch(images)
     store.write_batch(task.folder / store.part_name(task.index), batch)
     entries = {
@@ -94,7 +118,7 @@ def make_part(task: Task) -> int:
         "odd": odd,
     }
     write_atomic(notes_path(task.folder, task.index), json.dumps(entries))
-    return sum(len(persons) for _, _, persons in task.pictures)
+    return sum(len(picture.persons) for picture in task.pictures)
 
 
 def _record(source: int, person: Person, image: np.ndarray, task: Task) -> store.TrainRecord:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from posedistill.data.person import ImageRef
 
@@ -71,6 +72,7 @@ def _png_is_cut_off(content: bytes) -> bool:
     return True
 
 
+BITS_A_SAMPLE = 258  # a TIFF tag
 GREY = "greyscale, repeated to RGB"
 CMYK = "CMYK, converted to RGB"
 DEEP = "16 bits, reduced to 8"
@@ -85,19 +87,21 @@ def oddities(content: bytes, width: int = 0, height: int = 0) -> list[str]:
     """What `decode` changes about a picture, as the report counts it; reads the header alone."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            mode, size = image.mode, image.size
+            mode, size, kind = image.mode, image.size, image.format
+            depth = image.tag_v2.get(BITS_A_SAMPLE, 8) if isinstance(image, TiffImageFile) else 8
             orientation = image.getexif().get(0x0112, 1)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return []
     found = []
-    if mode.startswith("I;16") or (content[:4] == b"\x89PNG" and content[24] == 16):
+    deep_tiff = np.max(depth) == 16 and mode == "RGB"
+    if mode.startswith("I;16") or (content[:4] == b"\x89PNG" and content[24] == 16) or deep_tiff:
         found.append(DEEP)
         if mode.startswith("I"):
             found.append(GREY)
     elif mode in _MODES:
         found.append(_MODES[mode])
     if orientation in range(2, 9):
-        upright = (size[1], size[0]) if orientation >= 5 else size
+        upright = (size[1], size[0]) if orientation >= 5 and kind != "TIFF" else size  # Pillow turns TIFF itself
         found.append(TURNED if not width or upright == (width, height) else NOT_TURNED)
     return found
 

@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from posedistill import project
 from posedistill.data import crops, jpeg, sources, store, work
-from posedistill.data.parts import Picture, Task, by_picture, chunks, make_part, notes_path
+from posedistill.data.parts import Picture, Task, by_picture, chunks, finished, make_part, notes_path
 from posedistill.data.person import Funnel
 from posedistill.data.report import overlap_with_ground_truth, part_statistics
 from posedistill.errors import UserError
-from posedistill.files import dumps_json, sha256_file, write_atomic
+from posedistill.files import dumps_json, printable, sha256_file, write_atomic
 from posedistill.params import Params, Source
 
 SHEET = 24  # persons drawn by data.seed, for the report's sheet of crops
@@ -106,10 +106,10 @@ class _Run:
     def read(self, name: str, given: Sequence[Source]) -> _Set:
         """The annotations of a set. UserError for their faults, and for too many missing pictures."""
         loaded = [self._load(source, "train" if name == "train" else "val") for source in given]
-        pictures = by_picture([(i, person) for i, one in enumerate(loaded) for person in one.persons])
+        pictures = [p for i, one in enumerate(loaded) for p in by_picture(i, one.persons, one.others)]
         digests = self._look_at_files(pictures, [source.name for source in given])
         read = _Set(name, given, loaded, pictures, digests)
-        if not pictures:
+        if not any(one.persons for one in loaded):
             raise _nobody(read)
         return read
 
@@ -143,15 +143,14 @@ class _Run:
         folder = self._work_folder(read)
         parts = self._write_parts("val", folder, read.pictures)
         dropped = self._count_broken(read, parts)
-        if not any(part["images"] for part in parts):
+        image_ids = [image_id for part in parts for image_id in part["images"]]
+        image_index = {image_id: index for index, image_id in enumerate(image_ids)}
+        kept = [person for person in loaded.persons if person.image_id in image_index]
+        if not kept:
             raise _nobody(read)
         target = _fresh(self.out / name)
-        image_index: dict[int, int] = {}
         for part in parts:
             work.publish(folder / store.part_name(part["index"]), target / store.part_name(part["index"]))
-            for image_id in part["images"]:
-                image_index[image_id] = len(image_index)
-        kept = [person for person in loaded.persons if person.image_id in image_index]
         rows = [(image_index[p.image_id], p.image_id, p.annotation_id, p.box, p.score) for p in kept]
         store.write_batch(target / "persons.arrow", store.person_batch(rows))
         broken = {entry[3] for part in parts for entry in part["broken"]}
@@ -196,14 +195,17 @@ class _Run:
         return folder
 
     def _write_parts(self, kind: str, folder: Path, pictures: list[Picture]) -> list[dict[str, Any]]:
-        """Make every part that is not finished yet; the notes of all of them, in order."""
+        """Make every part that is not finished yet; the notes of all of them, in order.
+
+        A part with broken pictures is made again: they may have been repaired meanwhile.
+        """
         tasks = [
             Task(kind, folder, index, chunk, self.P.input.size, self.P.data.use_valid_flags, self.P.data.parts)
-            for index, chunk in enumerate(chunks(pictures))
+            for index, chunk in enumerate(chunks(pictures, whole_files=kind == "val"))
         ]
-        todo = [task for task in tasks if not notes_path(folder, task.index).is_file()]
-        people = sum(len(p) for task in tasks for _, _, p in task.pictures)
-        left = sum(len(p) for task in todo for _, _, p in task.pictures)
+        todo = [task for task in tasks if not finished(folder, task.index)]
+        people = sum(len(picture.persons) for task in tasks for picture in task.pictures)
+        left = sum(len(picture.persons) for task in todo for picture in task.pictures)
         with tqdm(
             total=people, initial=people - left, unit="person", desc=f"preparing {kind}", disable=not self.progress
         ) as bar:
@@ -224,8 +226,7 @@ class _Run:
         files: list[dict[str, tuple[str, int]]] = [{} for _ in names]
         missing: list[dict[str, int]] = [{} for _ in names]  # path → pictures of it
         total = [0 for _ in names]
-        for ref, _, persons in pictures:
-            index = persons[0][0]
+        for index, ref, _, _ in pictures:
             total[index] += 1
             if ref.path in missing[index]:
                 missing[index][ref.path] += 1
@@ -253,7 +254,7 @@ class _Run:
         """UserError if `count` (that of the cases `broken` that are listed, if not given) of `total` are too many."""
         count = len(broken) if count is None else count
         if broken and count > self.P.data.max_broken * total:
-            listed = "; ".join(broken[:SHOWN]) + ("; …" if len(broken) > SHOWN else "")
+            listed = "; ".join(map(printable, broken[:SHOWN])) + ("; …" if len(broken) > SHOWN else "")
             raise UserError(
                 f"source {name}: {count} of {total} pictures cannot be used, allowed: a share of "
                 f"{self.P.data.max_broken:g} (data.max_broken): {listed}"
@@ -262,14 +263,18 @@ class _Run:
     def _count_broken(self, read: _Set, parts: list[dict[str, Any]]) -> dict[str, int]:
         """Move the persons of broken pictures from kept to dropped; fail if they are too many."""
         split, loaded, names = read.name, read.loaded, read.names
-        total = [len({(person.image, person.image_id) for person in one.persons}) for one in loaded]
+        total = Counter(picture.source for picture in read.pictures)
         for index, one in enumerate(loaded):
             cases = [entry for part in parts for entry in part["broken"] if entry[0] == index]
             self._check_share(names[index], [f"{name} ({reason})" for _, name, reason, *_ in cases], total[index])
-            for _, name, reason, _, persons in cases:
+            for _, name, reason, image_id, persons in cases:
+                if unseen := one.annotated[image_id]:  # those who were detected are counted apart
+                    one.funnels[0].drop(reason, name, unseen)
+                    one.funnels[0].kept -= unseen
                 funnel = _funnel_of(one.funnels, name)
-                funnel.drop(reason, name, persons)
-                funnel.kept -= persons
+                if persons:
+                    funnel.drop(reason, name, persons)
+                    funnel.kept -= persons
                 self.report.broken.append(
                     {"set": split, "source": funnel.source, "picture": name, "reason": reason, "persons": persons}
                 )

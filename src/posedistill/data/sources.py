@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ class Loaded:
     """A source after its annotations were read.
 
     ground_truth: what the evaluation needs (None for training). files: annotation files that decide the result.
+    others: with detected boxes, all pictures of the set by image_id, those without a detection among them, and
+    annotated: how many persons are kept of each.
     """
 
     persons: list[Person]
@@ -24,6 +27,8 @@ class Loaded:
     ground_truth: dict[str, Any] | None
     files: list[Path]
     details: dict[str, Any]  # what the source wants to have in the report
+    others: dict[int, ImageRef] = field(default_factory=dict)
+    annotated: Counter[int] = field(default_factory=Counter)
 
 
 def load(source: Source, root: Path, *, split: str, boxes: str, rendered: Path | None = None) -> Loaded:
@@ -58,10 +63,12 @@ def _coco(source: Source, annotations: Path, images: Path, split: str, detection
     funnel = Funnel(source.name)
     persons = coco.read_persons(annotations, locate, funnel)
     funnels, files = [funnel], [annotations]
+    others, annotated = dict[int, ImageRef](), Counter[int]()
     if detections is not None:
+        others, annotated = refs, Counter(person.image_id for person in persons)
         boxes = Funnel(source.name, what="detections")
         persons = coco.read_detections(detections, refs, boxes)
         funnels.append(boxes)
         files.append(detections)
     ground_truth = coco.read_ground_truth(annotations, lambda _: True) if split == "val" else None
-    return Loaded(persons, funnels, ground_truth, files, {"images": len(refs)})
+    return Loaded(persons, funnels, ground_truth, files, {"images": len(refs)}, others, annotated)

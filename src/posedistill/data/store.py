@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from posedistill.data import jpeg
+from posedistill.data import jpeg, pixels
 from posedistill.errors import UserError
 from posedistill.files import atomic_path, write_atomic
 from posedistill.keypoints import NUM_KEYPOINTS
@@ -305,6 +305,11 @@ class ValStore:
         self.path = Path(path)
         self.meta = _read_meta(self.path, "val")
         self.images = _Images(self.path, self.meta["rows"])
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Pixels [H, W, 3] RGB of an image, in the orientation its annotations count in."""
+        width, height = self.sizes[index].tolist()
+        return pixels.decode(self.images[index], width, height)
 
     @property
     def ground_truth(self) -> Path:

@@ -70,7 +70,8 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            # of a TIFF, Pillow gives the turned size already
+            turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except (OSError, ValueError, SyntaxError, ImageOps.Image.DecompressionBombError):
         try:
             height, width = pixels.decode(path.read_bytes()).shape[:2]  # what is read in the end
@@ -106,7 +107,7 @@ def _boxes(path: Path, refs: dict[int, ImageRef], funnel: Funnel) -> list[Person
             if not isinstance(name, str) or name not in names:
                 raise UserError(f"{path}: detections[{index}]: file_name: there is no picture {name}")
             entry["image_id"] = names[name]
-    persons = coco.detections_to_persons(path, entries, refs, funnel, NO_PICTURE)
+    persons = coco.detections_to_persons(path, entries, refs, funnel, NO_PICTURE, seen=True)
     return [
         Person(p.image, p.image_id, index, p.box, p.keypoints, float(p.box[2] * p.box[3]), False, p.score)
         for index, p in enumerate(persons)

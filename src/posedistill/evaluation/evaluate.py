@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from posedistill.data import pixels
 from posedistill.data.geometry import box_to_center_scale, fix_aspect, warp_image, warp_matrix
 from posedistill.data.loader import ValBatch
 from posedistill.data.store import ValStore
@@ -185,8 +184,7 @@ def _own_box_batches(
         crops = np.empty((len(who), *size, 3), np.uint8)
         for i, image in enumerate(where.tolist()):
             if image != last:
-                width, height = store.sizes[image].tolist()
-                last, picture = image, pixels.decode(store.images[image], width, height)
+                last, picture = image, store.picture(image)
             crops[i] = warp_image(picture, warp_matrix(center[i], scale[i], 0.0, size), size)
         yield ValBatch(
             images=torch.from_numpy(crops),

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from posedistill.data import pixels
 from posedistill.errors import UserError
 from posedistill.export.parity import AP_DIFFERENCE, MAX_DIFFERENCE, SAME_ARGMAX
 from posedistill.export.stage import Exported
@@ -71,7 +70,7 @@ def example_sheet(exported: Exported, count: int = 8, columns: int = 4) -> Image
     store = exported.store
     tiles, titles = [], []
     for row in range(min(count, exported.persons)):
-        image = pixels.decode(store.images[int(store.persons.image[row])])
+        image = store.picture(int(store.persons.image[row]))
         ours, theirs = (
             np.concatenate((poses.keypoints[row], poses.keypoint_scores[row][:, None]), axis=1)
             for poses in exported.poses

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posedistill.data import pixels
 from posedistill.data.store import ValStore
 from posedistill.errors import UserError
 from posedistill.inference.sources import read_image
@@ -37,7 +36,7 @@ def validation_sample(number: int = 0, prepared: str | Path = "prepared") -> tup
     store = ValStore(folders[0])
     if not 0 <= number < len(store.images):
         raise UserError(f"validation picture {number}: allowed are 0 to {len(store.images) - 1}")
-    image = pixels.decode(store.images[number])
+    image = store.picture(number)
     rows = np.flatnonzero(store.persons.image == number)
     box = store.persons.box[rows[0]].tolist() if len(rows) else [0.0, 0.0, image.shape[1], image.shape[0]]
     return image, box

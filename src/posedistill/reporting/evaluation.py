@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +107,7 @@ def image_reader(val_set: str) -> Callable[[int], Image.Image]:
     """image_id → the picture, from a prepared validation store."""
     store = ValStore(Path("prepared") / f"val-{val_set}")
     place = {image_id: i for i, image_id in enumerate(store.image_ids.tolist())}
-    return lambda image_id: Image.open(io.BytesIO(bytes(store.images[place[image_id]]))).convert("RGB")
+    return lambda image_id: Image.fromarray(store.picture(place[image_id]))
 
 
 def other_sets(evaluation: Evaluation) -> list[Any]:

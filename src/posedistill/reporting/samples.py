@@ -1,6 +1,5 @@
 """Contact sheets of the prepared data: validation images, stored crops, and what the model sees in training."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def validation_sheet(folder: str | Path, count: int = 14, height: int = 240) -> 
     truth = read_ground_truth(store.ground_truth)
     tiles, titles = [], []
     for i in spread(count, len(store.images)):
-        image = Image.open(io.BytesIO(bytes(store.images[int(i)]))).convert("RGB")
+        image = Image.fromarray(store.picture(int(i)))
         zoom = height / image.height
         image_id = int(store.image_ids[i])
         points = truth.keypoints[truth.image_ids[truth.image] == image_id]
