@@ -291,6 +291,20 @@ def test_large_pictures_make_small_parts(tmp_path, data, settings, monkeypatch):
     assert len(ValStore(tmp_path / "out" / "val-small").images) == 6
 
 
+def test_stored_validation_pictures_are_shown_as_their_labels_count(tmp_path, data, settings):
+    """Reports draw them: one that lies on its side, with upright labels, is turned."""
+    path = tmp_path / "data" / "images" / data["images"][0]["file_name"]
+    upright = np.array(Image.open(path))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = path.with_suffix(".png")
+    Image.fromarray(np.rot90(upright)).save(path, exif=exif)
+    data["images"][0]["file_name"] = path.name
+    (tmp_path / "data" / "annotations.json").write_text(json.dumps(data))
+    prepare(settings(), tmp_path / "out", workers=1, progress=False)
+    np.testing.assert_array_equal(ValStore(tmp_path / "out" / "val-small").picture(0), upright)
+
+
 def test_a_name_of_two_lines_is_told_on_one(tmp_path, data, settings):
     data["images"][0]["file_name"] = "a\nb.jpg"
     (tmp_path / "data" / "annotations.json").write_text(json.dumps(data))
