@@ -17,7 +17,7 @@ from posedistill.export.handover import data_hash, git_revision, hand_over
 from posedistill.export.model_card import CardFacts, model_card
 from posedistill.export.onnx_file import export_onnx
 from posedistill.export.parity import compare
-from posedistill.inference.weights import load_model
+from posedistill.inference.weights import box_padding, load_model
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.onnx_model import wrap
 from posedistill.models.rtmpose import build_rtmpose
@@ -226,3 +226,87 @@ def test_the_card_tells_how_to_feed_the_model():
     assert "1.25 times its size" in text
     for section in ("## Use", "## Data", "## Metrics", "## Limits", "## Licences", "## Origin"):
         assert section in text
+
+
+PICTURES = {"source": "unlabelled", "name": "mine", "images": "/my/pictures"}
+
+
+def taught(role, *sources, teacher="dw-ll_ucoco_384.onnx", **sections):
+    settings = {
+        "data": {"train": list(sources), "val": [{"source": "synthetic", "name": "v", "images": 400}]},
+        "teacher": {"checkpoint": teacher and {"path": f"/weights/{teacher}", "sha256": None}},
+        **{"loss": {"alpha": 7e-5, "beta": 1.0}, "stage2": {"init": "stage1"}},
+    }
+    return card(name=role, role=role, settings=settings | sections)
+
+
+def test_the_card_says_what_a_model_really_learnt_from():
+    real = {"source": "coco_wholebody", "name": "coco", "images": "coco/train2017"}
+    assert "Stage 1 of the distillation: the teacher's logits." in taught("stage1", PICTURES)
+    assert "Stage 1 learnt from labels and the teacher's logits." in taught("stage2", PICTURES, real)
+    assert "labels, the teacher's features and the teacher's logits." in taught("stage1", real, teacher="rtmpose.pth")
+    features = taught("stage1", real, teacher=None, loss={"alpha": 7e-5, "beta": 0})
+    assert "Stage 1 of the distillation: labels and the teacher's features." in features
+    assert "on the baseline" in taught("stage2", real, stage2={"init": "baseline"})
+
+
+def test_the_card_of_a_baseline_without_labels_claims_none():
+    text = taught("baseline", PICTURES)
+    assert "It had neither labels nor a teacher." in text
+    assert "from which this model learnt nothing" in text and "on labels alone" not in text
+    assert "Teacher: " not in text
+
+
+def test_the_card_of_a_given_teacher_states_no_training():
+    text = taught("teacher", {"source": "synthetic", "name": "rendered", "images": 9})
+    assert "given and not trained by this project" in text and "this project did not train it" in text
+    assert "`rendered`" not in text and "made from rendered people" not in text
+
+
+@pytest.mark.parametrize("role", ["teacher", "stage1", "stage2"])
+def test_a_given_teacher_hands_on_its_terms(role):
+    text = taught(role, PICTURES)
+    assert "`dw-ll_ucoco_384.onnx` was not trained by this project" in text
+    assert "COCO-WholeBody: **non-commercial research only**" in text
+    assert "was not trained by this project" not in taught(role, PICTURES, teacher=None)
+
+
+def test_weights_of_the_pipeline_are_known_by_their_content(project, settings_exist, tmp_path, capsys):
+    evaluated(project)
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(project / "models" / "stage2.safetensors", copy)
+    for weights in ("models/stage2.safetensors", copy):
+        assert export("--weights", weights, "--out", tmp_path / "out") == 0
+        assert f"{weights} is stage2 of the project {project}" in capsys.readouterr().out
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert "| whole body | 25.0 |" in card and "not trained by this project" not in card
+
+
+def test_the_padding_of_the_training_is_handed_out(project, settings_exist, tmp_path):
+    settings = (project / "params.yaml").read_text().replace("box_padding: 1.25", "box_padding: 1.5")
+    (project / "params.yaml").write_text(settings)
+    assert export("--out", tmp_path / "out") == 0
+    assert "1.5 times its size" in (tmp_path / "out" / "README.md").read_text()
+    assert export("--weights", tmp_path / "out" / "stage2.safetensors", "--out", tmp_path / "again") == 0
+    assert export("--onnx-only", tmp_path / "alone.onnx") == 0
+    again = tmp_path / "again" / "stage2.onnx"
+    for file in (
+        tmp_path / "out" / "stage2.onnx",
+        tmp_path / "out" / "stage2-mmpose.pth",
+        again,
+        tmp_path / "alone.onnx",
+    ):
+        assert box_padding(file, load_model(file)) == 1.5
+
+
+def test_the_padding_of_the_pipelines_models_is_the_recorded_one(project, random_model, tmp_path):
+    model = project / "models" / "stage2.safetensors"
+    assert box_padding(model, load_model(model)) == 1.25
+    md5 = hashlib.md5(model.read_bytes()).hexdigest()
+    (project / "dvc.lock").write_text(
+        "stages:\n  stage2:\n    params: {params.yaml: {augment: {box_padding: 1.75}}}\n"
+        f"    outs: [{{path: models/stage2.safetensors, md5: {md5}}}]\n"
+    )
+    assert box_padding(model, load_model(model)) == 1.75
+    save_checkpoint(random_model(seed=3), tmp_path / "other.safetensors")
+    assert box_padding(tmp_path / "other.safetensors", load_model(tmp_path / "other.safetensors")) == 1.25

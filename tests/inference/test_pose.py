@@ -50,6 +50,11 @@ def test_the_crop_is_the_one_of_the_evaluation():
     assert crops.scale.tolist() == [[150, 100]]  # 80 × 1.25 high, and 96/64 of it wide
 
 
+def test_boxes_are_widened_as_the_model_was_trained():
+    crops = PoseEstimator(Brightest(), padding=1.5).crop(spot(100, 60), np.array([[50, 40, 100, 80]]))
+    assert crops.scale.tolist() == [[180, 120]]
+
+
 def test_batches_give_what_single_crops_give(random_model):
     estimator = PoseEstimator(random_model(input_size=SIZE))
     image = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)

@@ -4,17 +4,18 @@ What the pipeline's own files leave out, so that equal runs give equal files, st
 data, metrics.
 """
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
 from posedistill.evaluation.files import METRICS
 from posedistill.export.model_card import CardFacts, model_card
 from posedistill.export.onnx_file import export_onnx
+from posedistill.export.origin import md5_file, padding_of
 from posedistill.files import sha256_file, write_atomic
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.macs import count_macs, count_parameters
@@ -57,7 +58,8 @@ def hand_over(
     files = [out / f"{name}.safetensors", out / f"{name}-mmpose.pth", out / f"{name}.onnx"]
     save_checkpoint(model, files[0], "own", metadata)
     save_checkpoint(model, files[1], "mmpose", metadata)
-    export_onnx(model, files[2], opset)
+    padding = padding_of(metadata["settings"]) or BOX_PADDING
+    export_onnx(model, files[2], opset, padding)
     facts = CardFacts(
         name=name,
         role=metadata["name"] if metadata["settings"] else "",
@@ -67,6 +69,7 @@ def hand_over(
         macs=count_macs(model),
         settings=metadata["settings"],
         metrics=metadata["metrics"],
+        padding=padding,
         data_hash=metadata["data_hash"],
         revision=metadata["git_revision"],
         files=tuple(file.name for file in files),
@@ -93,7 +96,7 @@ def check_fresh(name: str, root: str | Path = ".") -> None:
     evaluated = stages.get(f"evaluate@{name}", {})
     files = {entry["path"]: entry.get("md5") for kind in ("deps", "outs") for entry in evaluated.get(kind, [])}
     for path in (f"models/{name}.safetensors", str(METRICS / f"{name}.json")):
-        if path in files and (root / path).is_file() and files[path] != _md5(root / path):
+        if path in files and (root / path).is_file() and files[path] != md5_file(root / path):
             raise UserError(f"{path} is not the one that was evaluated (dvc.lock): run  dvc repro  first")
     settings = read_settings(root / "params.yaml")
     for stage in ("prepare", name):
@@ -105,11 +108,6 @@ def check_fresh(name: str, root: str | Path = ".") -> None:
                 raise UserError(
                     f"params.yaml: {key} is not what {name} was made with (dvc.lock): run  dvc repro  first"
                 )
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def git_revision(root: str | Path) -> str | None:

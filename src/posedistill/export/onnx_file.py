@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
 from posedistill.files import write_atomic
 from posedistill.keypoints import NUM_KEYPOINTS
@@ -23,11 +24,12 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 
-def export_onnx(model: nn.Module, path: str | Path, opset: int = 17) -> int:
+def export_onnx(model: nn.Module, path: str | Path, opset: int = 17, padding: float = BOX_PADDING) -> int:
     """Write `model` (an RTMPose) to `path` as ONNX and return the file's size in bytes.
 
     The batch size stays free; height and width are those of `model.input_size`. Batch norms are folded into their
-    convolutions. A UserError if this PyTorch cannot write that opset.
+    convolutions. `padding` goes into the metadata: by how much clients shall widen boxes. A UserError if this PyTorch
+    cannot write that opset.
     """
     if not 9 <= opset <= 20:  # what the exporter knows; outside it prints the whole graph before it fails
         raise UserError(f"export.opset: {opset} cannot be written, allowed: 9 to 20; 17 is what clients know")
@@ -52,12 +54,12 @@ def export_onnx(model: nn.Module, path: str | Path, opset: int = 17) -> int:
         raise UserError(f"export.opset: {opset} cannot be written ({str(error).splitlines()[0]}); 17 can") from error
     with torch.inference_mode():
         shapes = [tuple(output.shape[1:]) for output in frozen(torch.zeros(1, 3, height, width))]
-    content = _neutral(buffer.getvalue(), (height, width), shapes)
+    content = _neutral(buffer.getvalue(), (height, width), shapes, padding)
     write_atomic(path, content)
     return len(content)
 
 
-def _neutral(content: bytes, input_size: tuple[int, int], shapes: list[tuple[int, ...]]) -> bytes:
+def _neutral(content: bytes, input_size: tuple[int, int], shapes: list[tuple[int, ...]], padding: float) -> bytes:
     """The same graph without traces of the machine that wrote it, with full output shapes and a description.
 
     Tracing leaves the outputs' later dimensions unnamed; clients that allocate their buffers ahead need the numbers.
@@ -80,7 +82,7 @@ def _neutral(content: bytes, input_size: tuple[int, int], shapes: list[tuple[int
         "input": "RGB, NCHW, float32, (value - mean) / std with values from 0 to 255",
         "mean": " ".join(map(str, MEAN)),
         "std": " ".join(map(str, STD)),
-        "box_padding": "1.25",
+        "box_padding": str(padding),
         "output": f"SimCC logits, 2 bins per input pixel; {shapes[0][0]} keypoints"
         + (" of COCO-WholeBody" if shapes[0][0] == NUM_KEYPOINTS else ""),
     }

@@ -66,7 +66,7 @@ def export_student(params: Params) -> Exported:
     torch.set_num_threads(params.runtime.threads)
     model = load_model(params, STUDENT)
     store = ValStore(PREPARED / f"val-{val_sets()[0]}")
-    size = export_onnx(model, PATH, params.export.opset)
+    size = export_onnx(model, PATH, params.export.opset, params.augment.box_padding)
     onnx_model = OnnxModel(PATH, threads=params.runtime.threads)
     parity = compare(model, onnx_model, first_crops(params, store, params.export.crops), params.evaluate.batch)
     (ours, our_poses), (theirs, their_poses) = (average_precision(params, one, store) for one in (model, onnx_model))

@@ -15,12 +15,14 @@ from posedistill.inference.detector import Detector
 from posedistill.inference.pose import PoseEstimator
 from posedistill.inference.predict import FindBoxes, Predicted, predict_source
 from posedistill.inference.sources import Source, open_source
-from posedistill.inference.weights import WEIGHTS, choose_device, describe_device, load_model
+from posedistill.inference.weights import WEIGHTS, box_padding, choose_device, describe_device, load_model
 
 DESCRIPTION = "Predict 133 keypoints a person, write them as COCO results and draw them."
 EPILOG = (
     "Writes DIR/keypoints.json and, unless --no-drawings, overlays and OpenPose-style pictures on black for ControlNet "
-    "(videos for a video). Inputs that cannot be read are listed and skipped, and the exit code is then 1."
+    "(videos for a video). Inputs that cannot be read are listed and skipped, and the exit code is then 1. "
+    "Boxes are widened as in the model's training: augment.box_padding in the metadata of the weights or, for a model of "
+    "this pipeline, in dvc.lock; 1.25 where neither says it."
 )
 
 
@@ -63,14 +65,16 @@ def run(args: argparse.Namespace) -> int:
         find_boxes = Detector(args.detector, args.box_score, threads, device)
     writable_folder(args.out)
     height, width = model.input_size
-    print(f"{args.weights} (input {height}x{width}) runs on {describe_device(model, device)}")
+    padding = box_padding(args.weights, model)
+    crops = f"input {height}x{width}, boxes widened {padding:g} times"
+    print(f"{args.weights} ({crops}) runs on {describe_device(model, device)}")
     if find_boxes is whole_image:
         print("no --boxes and no --detector: each whole picture is taken as one person")
     _say_left_out(source)
     done = predict_source(
         source,
         find_boxes,
-        PoseEstimator(model, device, args.flip_test),
+        PoseEstimator(model, device, args.flip_test, padding),
         args.out,
         batch=args.batch,
         threshold=args.threshold,

@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from posedistill.data.device_augment import to_model_input
-from posedistill.data.geometry import box_to_center_scale, fix_aspect, input_to_image, warp_image, warp_matrix
+from posedistill.data.geometry import (
+    BOX_PADDING,
+    box_to_center_scale,
+    fix_aspect,
+    input_to_image,
+    warp_image,
+    warp_matrix,
+)
 from posedistill.evaluation.predict import forward
 from posedistill.models.simcc import decode
 
@@ -32,15 +39,19 @@ class Crops:
 class PoseEstimator:
     """A model with its device: `crop` on the CPU, then call it with the crops of any number of images."""
 
-    def __init__(self, model: nn.Module, device: str = "cpu", flip_test: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, device: str = "cpu", flip_test: bool = False, padding: float = BOX_PADDING
+    ) -> None:
+        """`padding`: by how much boxes are widened before they are cut out, as in the model's training."""
         self.model = model.to(device).eval()
         self.device = device
         self.flip_test = flip_test
+        self.padding = padding
         self.input_size: tuple[int, int] = model.input_size  # type: ignore[assignment]
 
     def crop(self, image: np.ndarray, boxes: np.ndarray) -> Crops:
         """Persons of `image` (RGB uint8 [H, W, 3]) in `boxes` [N, 4] (x, y, width, height in pixels)."""
-        center, scale = box_to_center_scale(np.asarray(boxes, np.float64).reshape(-1, 4))
+        center, scale = box_to_center_scale(np.asarray(boxes, np.float64).reshape(-1, 4), self.padding)
         scale = fix_aspect(scale, self.input_size)
         images = np.empty((len(center), *self.input_size, 3), np.uint8)
         for i in range(len(center)):

@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from posedistill.errors import UserError
+from posedistill.export import origin
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
 from posedistill.models.onnx_model import OnnxModel, is_onnx
 from posedistill.models.rtmpose import RTMPose
+from posedistill.models.weights_file import read_weights
 
 WEIGHTS = "models/stage2.safetensors"  # what the pipeline makes
 
@@ -41,6 +43,15 @@ def _onnx(path: Path, threads: int, device: str) -> OnnxModel:
         raise
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise UserError(f"{path}: cannot be run ({str(error).splitlines()[0][:200]})") from error
+
+
+def box_padding(path: str | Path, model: nn.Module) -> float:
+    """By how much boxes are widened for the model of `path`: as its training had it (see `origin.box_padding`)."""
+    if isinstance(model, OnnxModel):
+        told = origin.as_padding(model.session.get_modelmeta().custom_metadata_map.get("box_padding"))
+    else:
+        told = origin.padding_of(read_weights(path)[1].get("settings"))
+    return origin.box_padding(Path(path), told)
 
 
 def choose_device(wanted: str) -> str:
