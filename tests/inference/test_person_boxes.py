@@ -7,11 +7,12 @@ import onnx
 import pytest
 from made_up_detector import constant_detector
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from posedistill.errors import UserError
 from posedistill.inference.boxes import Boxes, whole_image
 from posedistill.inference.detector import Detector, fit
-from posedistill.inference.sources import Frame
+from posedistill.inference.sources import Frame, open_source
 
 
 def frame(name="a.jpg", image_id=0, height=30, width=40):
@@ -218,3 +219,31 @@ def test_a_model_with_other_outputs_is_one_clear_error(tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "x.onnx")
     with pytest.raises(UserError, match="dets and labels"):
         Detector(tmp_path / "x.onnx")
+
+
+def reading(folder, names, image_ids):
+    """image_id of each picture of a folder, for boxes with some image_ids."""
+    for name in names:
+        Image.new("RGB", (8, 6)).save(folder / name)
+    source = open_source(folder)
+    source.number_as(
+        Boxes(written(folder / "boxes.json", [{"image_id": i, "bbox": [0, 0, 9, 9]} for i in image_ids])).image_ids
+    )
+    return [frame.image_id for frame in source.frames()]
+
+
+@pytest.mark.parametrize(
+    ("names", "image_ids", "expected"),
+    [
+        (("1.jpg", "2.jpg", "cover.jpg"), [1, 2], [1, 2, 3]),  # all are numbers in names
+        (("1.jpg", "2.jpg", "cover.jpg"), [0, 1], [0, 1, 2]),  # 0 is none: places
+        (("1.jpg", "2.jpg"), [0, 1], [0, 1]),
+        (("1.jpg", "2.jpg"), [1], [1, 2]),
+        (("000000000139.jpg", "000000000785.jpg"), [139, 285, 632], [139, 785]),  # boxes of the whole data set
+        (("1.jpg", "01.jpg"), [1], [0, 1]),  # the same number twice
+        (("a.jpg", "b.jpg"), [7], [0, 1]),
+        (("139.jpg", "a.jpg"), [], [0, 1]),
+    ],
+)
+def test_image_ids_are_numbers_in_the_names_or_places(tmp_path, names, image_ids, expected):
+    assert reading(tmp_path, names, image_ids) == expected

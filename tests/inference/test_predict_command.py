@@ -253,3 +253,17 @@ def test_a_detector_says_who_is_where(folder, weights, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "3 persons in 3 pictures" in said and "taken as one person" not in said
     assert [entry["box"] for entry in results(out)] == [[0, 0, 80, 60]] * 3  # 80 × 60 pictures, halved for the detector
+
+
+def test_how_image_ids_are_read_is_said(folder, weights, tmp_path, capsys):
+    for name in ("1.jpg", "2.jpg"):
+        (folder / name).write_bytes((folder / "a.jpg").read_bytes())
+    boxes = tmp_path / "boxes.json"
+    for image_ids, said, named in (
+        ([1, 2], "the number in a picture's name: 1 is 1.jpg", ["1.jpg", "2.jpg"]),
+        ([0, 2], "place in the sorted names, from 0: 0 is 1.jpg", ["1.jpg", "a.jpg"]),
+    ):
+        boxes.write_text(json.dumps([{"image_id": i, "bbox": [0, 0, 40, 60]} for i in image_ids]))
+        assert predict(folder, "--weights", weights, "--out", tmp_path, "--boxes", boxes, "--no-drawings") == 0
+        assert said in capsys.readouterr().out
+        assert [(entry["file_name"], entry["image_id"]) for entry in results(tmp_path)] == list(zip(named, image_ids))

@@ -2,8 +2,8 @@
 
 Two layouts are read. COCO detections: a list of {"image_id": 785, "bbox": [x, y, w, h], "score": 0.9,
 "category_id": 1}, where "file_name" may stand in place of "image_id". Or by file name: {"a.jpg": [[x, y, w, h], …]}, a
-fifth number being the score. In a video, frames count from 0 as image_id. Coordinates are pixels of the picture as it
-is shown.
+fifth number being the score. In a video, frames count from 0 as image_id; in a folder it is the number in a picture's
+name, or its place in the sorted names (`Source.number_as`). Coordinates are pixels of the picture as it is shown.
 """
 
 import json
@@ -29,6 +29,7 @@ class Boxes:
         self.by_key: dict[int | str, list[list[float]]] = defaultdict(list)
         self.outside = 0  # boxes that touch no pixel of their picture
         self.below, self.minimum_score = 0, minimum_score  # boxes with a lower score are left out
+        self.image_ids: set[int] = set()  # all in the file, also of boxes with a lower score
         self._read: set[int | str] = set()
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -38,6 +39,7 @@ class Boxes:
             raise UserError(f"{path}: not JSON ({error})") from error
         for key, box in _entries(content, self.path):
             key = _same_spelling(key)
+            self.image_ids |= {key} if isinstance(key, int) else set()
             if box[4] >= minimum_score:
                 self.by_key[key].append(box)
             else:

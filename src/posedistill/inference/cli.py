@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from posedistill.errors import UserError
-from posedistill.files import writable_folder
+from posedistill.files import printable, writable_folder
 from posedistill.inference.boxes import Boxes, whole_image
 from posedistill.inference.detector import Detector
 from posedistill.inference.pose import PoseEstimator
@@ -21,8 +21,11 @@ DESCRIPTION = "Predict 133 keypoints a person, write them as COCO results and dr
 EPILOG = (
     "Writes DIR/keypoints.json and, unless --no-drawings, overlays and OpenPose-style pictures on black for ControlNet "
     "(videos for a video). Inputs that cannot be read are listed and skipped, and the exit code is then 1. "
-    "Boxes are widened as in the model's training: augment.box_padding in the metadata of the weights or, for a model of "
-    "this pipeline, in dvc.lock; 1.25 where neither says it."
+    "Boxes are widened as in the training: augment.box_padding in the metadata of the weights or, for a model of "
+    "this pipeline, in dvc.lock; 1.25 where neither says it. "
+    "In --boxes, file_name is the safe way to name a picture. An image_id is, in a video, the frame's number from 0; in "
+    "a folder, the number in the picture's name (000000000139.jpg) if the image_ids are such numbers, else the picture's "
+    "place from 0 in the names sorted as text: one more picture moves those after it. A line says which was taken."
 )
 
 
@@ -30,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("input", type=Path, help="a picture, a folder of pictures, or a video")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--boxes", type=Path, help="JSON: COCO detections, or {file name: [[x, y, width, height], ...]}")
+    where.add_argument(
+        "--boxes", type=Path, help="JSON: COCO detections, or {file name: [[x, y, width, height], ...]}; see below"
+    )
     where.add_argument("--detector", type=Path, help="ONNX with outputs dets and labels, as mmdeploy exports RTMDet")
     parser.add_argument("--weights", type=Path, default=Path(WEIGHTS), help=".safetensors, mmpose .pth or .onnx")
     parser.add_argument("--out", type=Path, default=Path("runs/predict"), metavar="DIR", help="(%(default)s)")
@@ -61,15 +66,18 @@ def run(args: argparse.Namespace) -> int:
     find_boxes: FindBoxes = whole_image
     if args.boxes is not None:
         find_boxes = Boxes(args.boxes, args.box_score)
+        source.number_as(find_boxes.image_ids)
     elif args.detector is not None:
         find_boxes = Detector(args.detector, args.box_score, threads, device)
     writable_folder(args.out)
     height, width = model.input_size
     padding = box_padding(args.weights, model)
     crops = f"input {height}x{width}, boxes widened {padding:g} times"
-    print(f"{args.weights} ({crops}) runs on {describe_device(model, device)}")
+    print(f"{printable(args.weights)} ({crops}) runs on {describe_device(model, device)}")
     if find_boxes is whole_image:
         print("no --boxes and no --detector: each whole picture is taken as one person")
+    if isinstance(find_boxes, Boxes) and find_boxes.image_ids and source.kind == "pictures":
+        print(_say_numbering(source, args.boxes))
     _say_left_out(source)
     done = predict_source(
         source,
@@ -84,14 +92,20 @@ def run(args: argparse.Namespace) -> int:
     return _report(done, args.out, notes)
 
 
+def _say_numbering(source: Source, boxes: Path) -> str:
+    reading = "the number in a picture's name" if source.numbered else "a picture's place in the sorted names, from 0"
+    first = f"{source.image_ids()[0]} is {printable(source.files[0].name)}"
+    return f"{printable(boxes)}: image_id is read as {reading}: {first}"
+
+
 def _say_left_out(source: Source) -> None:
     if source.left_out:
-        names = ", ".join(source.left_out[:5]) + (", …" if len(source.left_out) > 5 else "")
+        names = ", ".join(map(printable, source.left_out[:5])) + (", …" if len(source.left_out) > 5 else "")
         print(f"subfolders and videos of the folder are not looked into ({len(source.left_out)}): {names}")
 
 
 def _report(done: Predicted, out: Path, notes: list[str]) -> int:
-    print(f"{done.persons} persons in {done.frames} pictures or frames; written to {out}")
+    print(f"{done.persons} persons in {done.frames} pictures or frames; written to {printable(out)}")
     if done.empty:
         print(f"{done.empty} of them have no box, and so no person")
     for note in notes:

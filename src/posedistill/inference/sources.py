@@ -3,6 +3,7 @@
 What cannot be read is not an error of the whole: it is recorded as `Skipped`, and the stream goes on.
 """
 
+import itertools
 import mimetypes
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ VIDEOS = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
 class Frame:
     """One picture: RGB uint8 [H, W, 3], the name it goes by (file name, or `video.mp4#frame`) and its number.
 
-    `image_id` is the number in the file name if all names are numbers, as in COCO, else the place from 0.
+    `image_id` is the number in the file name, as in COCO, or the place from 0: see `Source.image_ids`.
     """
 
     image: np.ndarray
@@ -49,20 +50,46 @@ class Source:
     fps: float = 25.0
     skipped: list[Skipped] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # subfolders and videos of a folder, by name
+    numbered: bool = False  # whether a picture's image_id is the number in its name
+
+    def __post_init__(self) -> None:
+        self.numbered = self.kind == "pictures" and 0 < len(self.numbers()) == len(self.files)
+
+    def numbers(self) -> dict[str, int]:
+        """File name → the number that it is; empty where two are the same number (1.jpg and 01.jpg)."""
+        found = {file.name: int(file.stem) for file in self.files if file.stem.isdecimal()}
+        return found if len(set(found.values())) == len(found) else {}
+
+    def image_ids(self) -> list[int]:
+        """The image_id of each picture: the number in its name if `numbered` (names without one count on after the
+        largest), else its place in the sorted names, from 0."""
+        if not self.numbered:
+            return list(range(len(self.files)))
+        numbers = self.numbers()
+        further = itertools.count(max(numbers.values()) + 1)
+        return [numbers[file.name] if file.name in numbers else next(further) for file in self.files]
+
+    def number_as(self, wanted: set[int]) -> None:
+        """Choose the reading of image_id under which boxes with the ids `wanted` belong to pictures of the folder.
+
+        Numbers in the names go first, as COCO has them, then places. Where neither fits all of them, as with the
+        detections of a whole data set and a few of its pictures, numbers are meant if there are any.
+        """
+        numbers = set(self.numbers().values())
+        if wanted and numbers:
+            self.numbered = wanted <= numbers or not wanted <= set(range(len(self.files)))
 
     def frames(self) -> Iterator[Frame]:
         return self._video() if self.kind == "video" else self._pictures()
 
     def _pictures(self) -> Iterator[Frame]:
-        numbers = [int(file.stem) if file.stem.isdecimal() else -1 for file in self.files]
-        numbered = min(numbers) >= 0 and len(set(numbers)) == len(numbers)
-        for place, file in enumerate(self.files):
+        for image_id, file in zip(self.image_ids(), self.files):
             try:
                 image = read_image(file)
             except UserError as error:
                 self.skipped.append(Skipped(file.name, str(error)))
                 continue
-            yield Frame(image, file.name, numbers[place] if numbered else place)
+            yield Frame(image, file.name, image_id)
 
     def _video(self) -> Iterator[Frame]:
         capture = cv2.VideoCapture(str(self.path))
