@@ -76,3 +76,12 @@ def test_openpose_lines_grow_with_large_pictures_alone():
 
     assert arm(256) == arm(512)
     assert arm(2048) == pytest.approx(4 * arm(512), rel=0.15)
+
+
+def test_no_joint_lies_under_somebody_elses_limb():
+    arm = person(left_shoulder=(40, 100), left_elbow=(160, 100))
+    other = person(nose=(100, 100))
+    for people in (np.concatenate((arm, other)), np.concatenate((other, arm))):
+        drawn = draw_openpose((200, 200), people)
+        assert drawn[100, 100].tolist() == [255, 0, 0]  # the nose, over the upper arm
+        assert drawn[100, 130].tolist() == [102, 153, 0]

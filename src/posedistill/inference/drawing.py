@@ -65,12 +65,13 @@ def draw_openpose(shape: tuple[int, int], keypoints: np.ndarray, threshold: floa
     height, width = shape
     scale = max(1.0, min(shape) / _OPENPOSE_SIDE)
     canvas = np.zeros((height, width, 3), np.uint8)
-    for person in keypoints:
-        _openpose_body(canvas, _openpose_points(person, threshold), scale)
+    _openpose_bodies(canvas, [_openpose_points(person, threshold) for person in keypoints], scale)
     for person in keypoints:
         shown = _shown(person, threshold)
         for hand in _HANDS:
             _openpose_hand(canvas, person[hand], shown[hand], scale)
+    for person in keypoints:
+        shown = _shown(person, threshold)
         for i in range(PARTS["face"].start, PARTS["face"].stop):
             if shown[i]:
                 cv2.circle(canvas, _pixel(person[i]), round(3 * scale), (255, 255, 255), cv2.FILLED)
@@ -87,20 +88,29 @@ def _openpose_points(person: np.ndarray, threshold: float) -> list[tuple[int, in
     return points
 
 
-def _openpose_body(canvas: np.ndarray, points: list[tuple[int, int] | None], scale: float) -> None:
+def _openpose_bodies(canvas: np.ndarray, people: list[list[tuple[int, int] | None]], scale: float) -> None:
+    """Limb by limb of everybody, then joint by joint: nobody's joint lies under another one's limb, as ControlNet's
+    own pictures have it."""
     for (a, b), color in zip(_LIMBS, _WHEEL):
-        start, end = points[a], points[b]
-        if start is None or end is None:
-            continue
-        middle = ((start[0] + end[0]) // 2, (start[1] + end[1]) // 2)
-        along = np.subtract(end, start)
-        axes = (int(np.hypot(*along) / 2), round(4 * scale))
-        angle = int(np.degrees(np.arctan2(along[1], along[0])))
-        limb = cv2.ellipse2Poly(middle, axes, angle, 0, 360, 1)
-        cv2.fillConvexPoly(canvas, np.array(limb), [int(0.6 * value) for value in color])
-    for point, color in zip(points, _WHEEL):
-        if point is not None:
-            cv2.circle(canvas, point, round(4 * scale), color, cv2.FILLED)
+        for points in people:
+            start, end = points[a], points[b]
+            if start is not None and end is not None:
+                _openpose_limb(canvas, start, end, [int(0.6 * value) for value in color], scale)
+    for joint, color in enumerate(_WHEEL):
+        for points in people:
+            point = points[joint]
+            if point is not None:
+                cv2.circle(canvas, point, round(4 * scale), color, cv2.FILLED)
+
+
+def _openpose_limb(
+    canvas: np.ndarray, start: tuple[int, int], end: tuple[int, int], color: list[int], scale: float
+) -> None:
+    middle = ((start[0] + end[0]) // 2, (start[1] + end[1]) // 2)
+    along = np.subtract(end, start)
+    axes = (int(np.hypot(*along) / 2), round(4 * scale))
+    angle = int(np.degrees(np.arctan2(along[1], along[0])))
+    cv2.fillConvexPoly(canvas, np.array(cv2.ellipse2Poly(middle, axes, angle, 0, 360, 1)), color)
 
 
 def _openpose_hand(canvas: np.ndarray, hand: np.ndarray, shown: np.ndarray, scale: float) -> None:
