@@ -35,6 +35,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_the_longest_name_can_be_written_and_two_files_at_once(tmp_path):
+    long = tmp_path / ("写" * 83 + ".json")
+    with atomic_path(long) as first, atomic_path(tmp_path / "b.json") as second:
+        assert first != second and first.name.startswith(".") and ".tmp" in first.name
+        first.write_text("a")
+        second.write_text("b")
+    assert long.read_text() == "a" and len(list(tmp_path.iterdir())) == 2
+
+
 def test_killed_while_writing_the_old_file_stays(tmp_path):
     target = tmp_path / "a.json"
     write_atomic(target, "old")

@@ -33,10 +33,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Missing parent folders are made. If the block fails, `path` stays as it was and the temporary file is removed. A
     full disk or an unwritable folder becomes a UserError naming `path`. The temporary name keeps the suffix, since
-    some writers choose the format by it.
+    some writers choose the format by it, and is short, so that any name that the disk takes can be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    digest = hashlib.blake2s(os.fsencode(path.name), digest_size=4).hexdigest()
+    temporary = path.with_name(f".{digest}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
