@@ -143,3 +143,19 @@ def test_what_is_no_source_is_one_clear_error(tmp_path, name):
 def test_a_folder_without_pictures_is_one_clear_error(tmp_path):
     with pytest.raises(UserError, match="no pictures"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "ppm", "apng", "JPE"])
+def test_other_suffixes_of_pictures_are_read_alone_and_in_a_folder(tmp_path, suffix):
+    file = picture(tmp_path / "a.png").rename(tmp_path / f"a.{suffix}")
+    for place in (file, tmp_path):
+        assert [frame.name for frame in open_source(place).frames()] == [file.name]
+
+
+@pytest.mark.parametrize("suffix", ["heic", "svg"])
+def test_pictures_that_cannot_be_read_are_listed_alone_and_in_a_folder(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").write_bytes(b"of another kind")
+    for place in (tmp_path / f"a.{suffix}", tmp_path):
+        source = open_source(place)
+        assert not list(source.frames())
+        assert [skipped.name for skipped in source.skipped] == [f"a.{suffix}"]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from types import SimpleNamespace
 
 import cv2
@@ -16,6 +17,7 @@ from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
 from posedistill.export.onnx_file import export_onnx
 from posedistill.inference import cli
+from posedistill.inference.videos import timing
 from posedistill.models.checkpoint import save_checkpoint
 
 
@@ -196,7 +198,7 @@ def test_a_video_that_could_not_be_written_whole_is_an_error(weights, tmp_path, 
             if len(written) < 9:
                 self.writer.write(image)
 
-    monkeypatch.setattr("posedistill.inference.predict.cv2", SimpleNamespace(**{**vars(cv2), "VideoWriter": Full}))
+    monkeypatch.setattr("posedistill.inference.videos.cv2", SimpleNamespace(**{**vars(cv2), "VideoWriter": Full}))
     with pytest.raises(UserError, match=r"overlay\.mp4: \d of 9 frames are in it"):
         predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
@@ -267,3 +269,47 @@ def test_how_image_ids_are_read_is_said(folder, weights, tmp_path, capsys):
         assert predict(folder, "--weights", weights, "--out", tmp_path, "--boxes", boxes, "--no-drawings") == 0
         assert said in capsys.readouterr().out
         assert [(entry["file_name"], entry["image_id"]) for entry in results(tmp_path)] == list(zip(named, image_ids))
+
+
+def test_an_unevenly_timed_video_keeps_its_times(weights, tmp_path, monkeypatch):
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (96, 64))
+    for i in range(4):
+        writer.write(np.full((64, 96, 3), 60 * i, np.uint8))
+    writer.release()
+    uneven = timing([0, 0.1, 0.2, 0.8], 10)
+    monkeypatch.setattr("posedistill.inference.predict.read_timing", lambda *_: uneven)
+    assert predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / "out", "--threshold", 1e9) == 0
+    assert [entry["image_id"] for entry in results(tmp_path / "out")] == [0, 1, 2, 3]
+    overlay, light = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4")), []
+    while (read := overlay.read())[0]:
+        light.append(round(read[1].mean() / 60))
+    assert light == [0, 1, 2, 2, 2, 2, 2, 2, 3]
+
+
+def test_names_that_are_hardly_too_long_cost_their_drawings_alone(folder, weights, tmp_path, capsys):
+    long = "z" * 251
+    for name in (f"{long}.jpg", f"{long}.png"):  # their drawings would be called z….jpg.jpg
+        (folder / name).write_bytes((folder / "b.jpg").read_bytes())
+    assert predict(folder, "--weights", weights, "--out", tmp_path / "out") == 1
+    assert capsys.readouterr().err.count("no drawings: with their suffixes its name is too long") == 2
+    assert len(results(tmp_path / "out")) == 5
+    assert len(list((tmp_path / "out" / "overlay").iterdir())) == 3
+    (folder / f"{long}.png").unlink()
+    assert predict(folder, "--weights", weights, "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "openpose" / f"{long}.png").is_file()
+
+
+def test_a_subfolder_of_a_name_that_is_not_utf_8_can_be_said(folder, weights, tmp_path, capfd):
+    try:
+        (folder / os.fsdecode(b"sub\xff")).mkdir()
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    assert predict(folder, "--weights", weights, "--out", tmp_path, "--no-drawings") == 0
+    assert r"sub\xff" in capfd.readouterr().out
+
+
+def test_an_output_folder_that_opencv_cannot_write_is_said_before_the_work(weights, tmp_path, capsys):
+    (tmp_path / "clip.mp4").write_bytes(b"film")
+    with pytest.raises(UserError, match="must be UTF-8"):
+        predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / os.fsdecode(b"o\xff"))
+    assert not capsys.readouterr().out

@@ -15,6 +15,7 @@ from posedistill.inference.detector import Detector
 from posedistill.inference.pose import PoseEstimator
 from posedistill.inference.predict import FindBoxes, Predicted, predict_source
 from posedistill.inference.sources import Source, open_source
+from posedistill.inference.videos import opencv_name
 from posedistill.inference.weights import WEIGHTS, box_padding, choose_device, describe_device, load_model
 
 DESCRIPTION = "Predict 133 keypoints a person, write them as COCO results and draw them."
@@ -22,10 +23,10 @@ EPILOG = (
     "Writes DIR/keypoints.json and, unless --no-drawings, overlays and OpenPose-style pictures on black for ControlNet "
     "(videos for a video). Inputs that cannot be read are listed and skipped, and the exit code is then 1. "
     "Boxes are widened as in the training: augment.box_padding in the metadata of the weights or, for a model of "
-    "this pipeline, in dvc.lock; 1.25 where neither says it. "
-    "In --boxes, file_name is the safe way to name a picture. An image_id is, in a video, the frame's number from 0; in "
-    "a folder, the number in the picture's name (000000000139.jpg) if the image_ids are such numbers, else the picture's "
-    "place from 0 in the names sorted as text: one more picture moves those after it. A line says which was taken."
+    "this pipeline, in dvc.lock; 1.25 where neither says it. In --boxes, file_name is the safe way to name a picture. "
+    "An image_id is, in a video, the frame's number from 0; in a folder, the number in the picture's name "
+    "(000000000139.jpg) if the image_ids are such numbers, else the picture's place from 0 in the names sorted as "
+    "text: one more picture moves those after it. A line says which was taken."
 )
 
 
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected a number")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: half-written files are removed
     source = open_source(args.input)
+    if source.kind == "video" and not args.no_drawings:
+        opencv_name(args.out)
     device = choose_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -108,6 +111,8 @@ def _report(done: Predicted, out: Path, notes: list[str]) -> int:
     print(f"{done.persons} persons in {done.frames} pictures or frames; written to {printable(out)}")
     if done.empty:
         print(f"{done.empty} of them have no box, and so no person")
+    if done.note:
+        print(done.note, file=sys.stderr)
     for note in notes:
         print(note, file=sys.stderr)
     for skipped in done.skipped:

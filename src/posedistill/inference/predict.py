@@ -1,6 +1,7 @@
 """Pictures and videos → keypoints as COCO results and drawings, in batches of persons over several frames."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -20,11 +20,13 @@ from posedistill.files import atomic_path, write_atomic
 from posedistill.inference.drawing import draw_openpose, draw_skeletons
 from posedistill.inference.pose import Crops, PoseEstimator
 from posedistill.inference.sources import Frame, Skipped, Source
+from posedistill.inference.videos import Timing, VideoOut, read_timing
 
 FindBoxes = Callable[[Frame], np.ndarray]  # frame → float32 [N, 5]: x, y, w, h, score
 
 # Frames held at once: enough to fill a batch with persons, few enough for 4K video.
 _MAX_FRAMES = 32
+LONGEST_NAME = 255  # bytes, on all file systems in use
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Predicted:
     empty: int  # frames without a box
     skipped: list[Skipped]
     files: list[Path]
+    note: str = ""  # what the user should know of the drawings
 
 
 def predict_source(
@@ -52,7 +55,8 @@ def predict_source(
 
     `keypoints.json`: a list of COCO results, one a person: image_id, file_name, category_id, keypoints (133 × x, y,
     score), score, box. With `drawings`: `overlay/` and `openpose/` pictures, or `overlay.mp4` and `openpose.mp4` of a
-    video, with the points whose score is at least `threshold`.
+    video, with the points whose score is at least `threshold`. These videos keep the times of the frames at a constant
+    rate: where the frames are unevenly spaced, they are repeated.
     """
     out = Path(out)
     _spare_inputs(source, out, drawings)
@@ -74,7 +78,7 @@ def predict_source(
             progress.update(len(group))
     write_atomic(out / "keypoints.json", json.dumps(results, allow_nan=False) + "\n")
     files = [out / "keypoints.json", *(canvas.files if canvas is not None else [])]
-    return Predicted(frames, len(results), empty, source.skipped, files)
+    return Predicted(frames, len(results), empty, source.skipped, files, canvas.note if canvas is not None else "")
 
 
 def _groups(
@@ -142,9 +146,13 @@ class _Drawings:
         self.files: list[Path] = []
         self._names = drawing_names(source)
         self._frames = 0
-        self._writers: dict[str, cv2.VideoWriter] = {}
-        self._videos: dict[Path, Path] = {}  # video → where it is written until it is complete
+        self._timing = read_timing(source.path, source.fps, source.count) if source.kind == "video" else None
+        self._videos: dict[str, VideoOut] = {}
         self._stack = ExitStack()
+
+    @property
+    def note(self) -> str:
+        return "" if self._timing is None else self._timing.note
 
     def __enter__(self) -> Self:
         return self
@@ -152,37 +160,35 @@ class _Drawings:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        for writer in self._writers.values():
-            writer.release()
+        for video in self._videos.values():
+            video.release()
         if kind is None:
             try:
-                for path, temporary in self._videos.items():
-                    self._check(path, temporary)
+                for video in self._videos.values():
+                    video.check()
             except UserError as incomplete:
                 self._stack.__exit__(type(incomplete), incomplete, incomplete.__traceback__)
                 raise
         return self._stack.__exit__(kind, error, trace)
 
-    def _check(self, path: Path, temporary: Path) -> None:
-        """OpenCV writes videos without a word of a full disk: what was written is counted."""
-        video = cv2.VideoCapture(str(temporary))
-        count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
-        video.release()
-        if count < self._frames:
-            raise UserError(f"cannot write {path}: {count} of {self._frames} frames are in it; is the disk full?")
-
     def add(self, frame: Frame, keypoints: np.ndarray) -> None:
-        self._frames += 1
+        if self._timing is None and self._too_long(frame.name):
+            self.source.skipped.append(Skipped(frame.name, "no drawings: with their suffixes its name is too long"))
+            return
         shape = frame.image.shape[:2]
         pictures = {
             "overlay": draw_skeletons(frame.image, keypoints, self.threshold),
             "openpose": draw_openpose((shape[0], shape[1]), keypoints, self.threshold),
         }
         for kind, picture in pictures.items():
-            if self.source.kind == "video":
-                self._frame(kind, picture)
-            else:
+            if self._timing is None:
                 self._picture(kind, frame.name, picture)
+            else:
+                self._frame(kind, picture, self._timing)
+        self._frames += 1
+
+    def _too_long(self, name: str) -> bool:
+        return len(os.fsencode(self._names[name] + ".jpg")) > LONGEST_NAME
 
     def _picture(self, kind: str, name: str, picture: np.ndarray) -> None:
         # JPEG suits photographs; lines on black must stay sharp.
@@ -191,15 +197,11 @@ class _Drawings:
             Image.fromarray(picture).save(temporary, quality=95)
         self.files.append(path)
 
-    def _frame(self, kind: str, picture: np.ndarray) -> None:
-        if kind not in self._writers:
+    def _frame(self, kind: str, picture: np.ndarray, timing: Timing) -> None:
+        if kind not in self._videos:
             path = self.out / f"{kind}.mp4"
             temporary = self._stack.enter_context(atomic_path(path))
-            self._videos[path] = temporary
-            size = (picture.shape[1], picture.shape[0])
-            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), self.source.fps, size)
-            if not writer.isOpened():
-                raise UserError(f"{path}: this OpenCV cannot write MP4 video; use --no-drawings for keypoints alone")
-            self._writers[kind] = writer
+            height, width = picture.shape[:2]
+            self._videos[kind] = VideoOut(path, temporary, timing.fps, width, height)
             self.files.append(path)
-        self._writers[kind].write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        self._videos[kind].add(picture, timing.times(self._frames))

@@ -14,8 +14,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from posedistill.errors import UserError
+from posedistill.inference.videos import cut_short, opencv_name
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
+PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))  # those to name in messages
+UNREADABLE = frozenset((".heic", ".heif", ".jxl", ".svg"))  # pictures, too, which Pillow cannot open: they are listed
 VIDEOS = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"))
 
 
@@ -92,7 +94,7 @@ class Source:
             yield Frame(image, file.name, image_id)
 
     def _video(self) -> Iterator[Frame]:
-        capture = cv2.VideoCapture(str(self.path))
+        capture = cv2.VideoCapture(opencv_name(self.path))
         place = 0
         try:
             while True:
@@ -105,7 +107,7 @@ class Source:
             capture.release()
         if place == 0:
             self.skipped.append(Skipped(self.path.name, "no frame of the video can be decoded"))
-        elif self.count is not None and place < self.count:
+        elif self.count is not None and place < self.count and cut_short(self.path, place, self.count):
             self.skipped.append(Skipped(self.path.name, f"the video ends after {place} of {self.count} frames"))
 
 
@@ -130,7 +132,7 @@ def open_source(path: str | Path) -> Source:
         raise UserError(f"{path}: there is no such file or folder")
     if path.suffix.lower() in VIDEOS:
         return _open_video(path)
-    if path.suffix.lower() in PICTURES:
+    if _is_picture(path):
         return Source(path, "pictures", [path], 1)
     raise UserError(f"{path}: unknown kind of file, expected one ending in {_list(PICTURES | VIDEOS)}, or a folder")
 
@@ -159,13 +161,16 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def _is_picture(file: Path) -> bool:
-    """Whether a file of a folder is meant as a picture, readable or not: what cannot be read shall be listed."""
-    kind = mimetypes.guess_type(file.name)[0] or ""
-    return (file.suffix.lower() in PICTURES or kind.startswith("image/")) and not file.is_dir()
+    """Whether a file is meant as a picture, readable or not: what cannot be read shall be listed."""
+    suffix = file.suffix.lower()
+    known = Image.registered_extensions().get(suffix, "")  # to Pillow, which also registers films and documents
+    kinds = (Image.MIME.get(known, ""), mimetypes.guess_type(file.name)[0] or "")
+    picture = suffix in PICTURES | UNREADABLE or any(kind.startswith("image/") for kind in kinds)
+    return picture and not file.is_dir()
 
 
 def _open_video(path: Path) -> Source:
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(opencv_name(path))
     try:
         if not capture.isOpened():
             return Source(path, "video", [path], None)
