@@ -12,8 +12,9 @@ height, width = session.get_inputs()[0].shape[2:]
 image = cv2.cvtColor(cv2.imread(picture), cv2.COLOR_BGR2RGB)
 x, y, w, h = map(float, box) if box else (0, 0, image.shape[1], image.shape[0])
 
-# The box, 1.25 times as large and widened to the input's aspect ratio, becomes the input.
-pixel = 1.25 * max(w / width, h / height)  # image pixels per input pixel
+# The box, padded as in the training and widened to the input's aspect ratio, becomes the input.
+padding = float(session.get_modelmeta().custom_metadata_map.get("box_padding", 1.25))
+pixel = padding * max(w / width, h / height)  # image pixels per input pixel
 corner = np.array([x + w / 2, y + h / 2]) - pixel * np.array([width, height]) / 2
 matrix = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]]]) / pixel
 crop = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)

@@ -82,6 +82,16 @@ def test_the_script_of_the_readme_finds_the_same_keypoints(exported, image, ours
     assert rows[:, 3] == pytest.approx(ours[person, :, 2], abs=0.05)
 
 
+def test_the_script_widens_boxes_as_the_file_says(model, image, tmp_path):
+    export_onnx(model, tmp_path / "wide.onnx", padding=1.75)
+    Image.fromarray(image).save(tmp_path / "picture.png")
+    box = [str(value) for value in BOXES[0]]
+    command = [sys.executable, SCRIPT, tmp_path / "wide.onnx", tmp_path / "picture.png", *box]
+    rows = np.array([line.split("\t") for line in subprocess.check_output(command, text=True).splitlines()], float)
+    estimator = PoseEstimator(model, padding=1.75)
+    assert mean_distance(rows[:, 1:3], estimator(estimator.crop(image, BOXES[:1]))[0, :, :2]) <= 1
+
+
 def test_the_script_is_short_enough_to_read():
     assert len(SCRIPT.read_text().splitlines()) <= 30
 

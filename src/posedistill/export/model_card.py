@@ -240,7 +240,7 @@ def _licence(facts: CardFacts) -> list[str]:
             "- Weights trained on COCO-WholeBody or UBody: their annotations are for **non-commercial research only**; "
             "ask their owners before any other use."
         )
-    if "unlabelled" in kinds:
+    if "unlabelled" in kinds and facts.role not in ("teacher", "baseline"):  # these learnt nothing from them
         lines.append(
             "- Weights learnt from pictures without labels: these bring their own terms, and so does the teacher."
         )
