@@ -70,6 +70,23 @@ def test_boxes_of_pictures_that_are_not_there(tmp_path, photos, settings):
         prepare(P, tmp_path / "out", workers=1, progress=False)
 
 
+@pytest.mark.parametrize("ids", [(1, 2), (2, 7)])
+def test_image_ids_that_are_the_numbers_of_names(tmp_path, photos, settings, ids):
+    """As in COCO, and as `predict` reads and writes them; numbers that belong to no picture are told."""
+    for number, path in enumerate(sorted(photos.iterdir()), 1):
+        path.rename(photos / f"{number:012d}.jpg")
+    boxes = [{"image_id": number, "bbox": [5, 5, 50, 60], "score": 0.9} for number in ids]
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    P = settings(train=[{**SOURCE, "detections": "boxes.json"}], size=(64, 64))
+    report = prepare(P, tmp_path / "out", workers=1, progress=False)
+    places = {number - 1 for number in ids if number < 7}
+    store = TrainStore(tmp_path / "out" / "train")
+    assert {store[i].image_id for i in range(len(store))} == places
+    funnel = report.funnels[0]
+    assert funnel["notes"] == {"boxes whose image_id is the number in a picture's name": 2}
+    assert funnel["dropped"] == ({"no such picture in this source": 1} if 7 in ids else {})
+
+
 def test_boxes_beside_their_picture_are_dropped(tmp_path, photos, settings):
     boxes = [
         {"image_id": 0, "bbox": box, "score": 0.9} for box in ([5, 5, 50, 60], [900, 900, 50, 50], [-60, 5, 50, 50])

@@ -1,8 +1,10 @@
 """Pictures without labels, for distillation from a teacher alone: a folder of images, or a video, with person boxes.
 
 Every keypoint of such a person has weight 0: the label loss does not see it, the logit and feature losses do.
-Boxes: a COCO detection file whose `image_id` is a picture's place (from 0) in the sorted list of file names, or, for a
-video, the frame's number (from 0); an entry may carry `file_name` instead. Without boxes each picture is one person.
+Boxes: a COCO detection file. An entry's `file_name` is the safe way to name its picture. Its `image_id` is, as for
+`posedistill predict`, the number in the picture's name where the image_ids are such numbers, else the picture's place
+(from 0) in the sorted list of file names; for a video, the frame's number (from 0). Without boxes each picture is one
+person.
 """
 
 from __future__ import annotations
@@ -98,17 +100,36 @@ def _boxes(path: Path, refs: dict[int, ImageRef], funnel: Funnel) -> list[Person
     entries = load_whole(path, "detection file")
     if isinstance(entries, list):
         names = {ref.name: identity for identity, ref in refs.items()}
+        in_video = any(ref.frame is not None for ref in refs.values())
         for index, entry in enumerate(entries):
-            if not isinstance(entry, dict) or "file_name" not in entry:
-                continue
-            if "image_id" in entry and any(ref.frame is not None for ref in refs.values()):
+            if not _by_name(entry) or ("image_id" in entry and in_video):
                 continue
             name = entry["file_name"]
             if not isinstance(name, str) or name not in names:
                 raise UserError(f"{path}: detections[{index}]: file_name: there is no picture {name}")
             entry["image_id"] = names[name]
+        _take_numbers(entries, refs, funnel)
     persons = coco.detections_to_persons(path, entries, refs, funnel, NO_PICTURE, seen=True)
     return [
         Person(p.image, p.image_id, index, p.box, p.keypoints, float(p.box[2] * p.box[3]), False, p.score)
         for index, p in enumerate(persons)
     ]
+
+
+def _by_name(entry: Any) -> bool:
+    return isinstance(entry, dict) and "file_name" in entry
+
+
+def _take_numbers(entries: list[Any], refs: dict[int, ImageRef], funnel: Funnel) -> None:
+    """Replace image_ids that are numbers of file names (785 of 000000000785.jpg) by the places of these pictures."""
+    stems = {identity: Path(ref.name).stem for identity, ref in refs.items() if ref.frame is None}
+    numbers = {int(stem): identity for identity, stem in stems.items() if stem.isdecimal()}
+    if len(numbers) < sum(stem.isdecimal() for stem in stems.values()):
+        return  # two pictures with one number
+    counted = [entry for entry in entries if isinstance(entry, dict) and not _by_name(entry)]
+    wanted = {entry["image_id"] for entry in counted if isinstance(entry.get("image_id"), int)}
+    if numbers and wanted and (wanted <= numbers.keys() or not wanted <= refs.keys()):
+        for entry in counted:
+            if isinstance(entry.get("image_id"), int):
+                entry["image_id"] = numbers.get(entry["image_id"], -1)
+        funnel.note("boxes whose image_id is the number in a picture's name", count=len(counted))
