@@ -54,9 +54,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-Chosen = tuple[
-    str, Path, Path, dict[str, Any] | None
-]  # name, weights, folder to write; metadata of weights from elsewhere
+# Name, weights, folder to write, and of weights from elsewhere their metadata.
+Chosen = tuple[str, Path, Path, dict[str, Any] | None]
 
 
 def _own(args: argparse.Namespace) -> Chosen:
