@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # the code beside this
 from posedistill.errors import UserError
 from posedistill.files import write_atomic
 from posedistill.params import from_settings, load_params, read_settings, stage_settings
+from posedistill.parent import end_with_parent
 
 VOLATILE = ("papermill", "execution", "ExecuteTime")  # metadata of notebook and cells that holds times and paths
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
@@ -243,6 +244,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("stage", help="a stage of dvc.yaml, such as stage1 or evaluate@stage1")
     stage = parser.parse_args(arguments).stage
     signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: the kernel ends, the committed report comes back
+    if "DVC_STAGE" in os.environ:  # started by dvc: what it leaves when it is killed would train beside the next run
+        end_with_parent()
     try:
         with tempfile.TemporaryDirectory(prefix="kernel-") as runtime:
             prepare_environment(runtime)

@@ -26,7 +26,7 @@ def settings():
 
 
 @pytest.fixture
-def rendered(monkeypatch):
+def rendered(monkeypatch, tmp_path):
     """Rendering replaced by one picture with two persons and a crowd."""
 
     def render(body, out, images, seed, workers, progress):
@@ -41,13 +41,15 @@ def rendered(monkeypatch):
         (out / "annotations.json").write_text(json.dumps(truth))
 
     monkeypatch.setattr("posedistill.data.synthetic.render_dataset", render)
+    (tmp_path / "body").mkdir()
+    (tmp_path / "body" / "body_asset.npz").write_bytes(b"a body")
 
 
 def test_only_pictures_and_boxes_are_left(settings, rendered, tmp_path):
     unlabelled.write_pictures(settings, tmp_path / "body", tmp_path / "data", workers=1)
     (source,) = settings["data"]["train"]
     folder = tmp_path / "data" / source["name"]
-    assert sorted(path.name for path in folder.iterdir()) == ["boxes.json", "images"]
+    assert sorted(path.name for path in folder.iterdir()) == ["boxes.json", "images", "made_with.json"]
     boxes = json.loads((folder / "boxes.json").read_text())
     assert [box["bbox"] for box in boxes] == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert {box["file_name"] for box in boxes} == {"000000.jpg"}
@@ -57,6 +59,31 @@ def test_only_pictures_and_boxes_are_left(settings, rendered, tmp_path):
 def test_finished_pictures_are_not_rendered_again(settings, rendered, tmp_path):
     for _ in range(2):  # the second call of `render` would fail on the folder that is there
         unlabelled.write_pictures(settings, tmp_path / "body", tmp_path / "data", workers=1)
+
+
+def test_pictures_of_other_settings_are_rendered_anew(settings, rendered, tmp_path):
+    unlabelled.write_pictures(settings, tmp_path / "body", tmp_path / "data", workers=1)
+    (source,) = settings["data"]["train"]
+    old = tmp_path / "data" / source["name"] / "images" / "of-other-settings.jpg"
+    old.write_bytes(b"")
+    source["images"] += 1
+    unlabelled.write_pictures(settings, tmp_path / "body", tmp_path / "data", workers=1)
+    assert not old.exists() and (old.parent / "000000.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--processes", "0"], "from 1"), (["--seeds", "-1"], "from 0"), (["--seeds", "x"], "invalid whole number")],
+)
+def test_bad_options(arguments, words, capsys):
+    with pytest.raises(SystemExit):
+        unlabelled.main(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_a_seed_that_is_there_twice(capsys):
+    assert unlabelled.main(["--seeds", "0", "0"]) == 2
+    assert capsys.readouterr().err == "--seeds: found 0 0, expected each seed once\n"
 
 
 def test_the_settings_are_valid_and_leave_validation_alone(settings):

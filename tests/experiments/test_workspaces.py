@@ -1,10 +1,13 @@
 """Experiments: workspaces, the order in which they run, and what is gathered from them. No training."""
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from posedistill.errors import UserError
@@ -150,6 +153,45 @@ def test_gathered_differences_are_pooled_over_seeds(tmp_path: Path):
     assert found["n"] == 1
     results.write_results(tmp_path / "out.json", found)
     assert json.loads((tmp_path / "out.json").read_text())["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words"), [("seeds", "data.train is not"), ("ablation", "teacher.epochs is not")]
+)
+def test_data_or_a_teacher_of_other_settings_are_told(tmp_path, monkeypatch, capsys, experiment, words):
+    """The report would mix two runs. What the students alone have may differ: they are trained anew."""
+    recorded = {"prepare": {"data.train": 1}, "teacher": {"data.train": 1, "teacher.epochs": 4}}
+    lock = {name: {"cmd": "x", "params": {"params.yaml": params}} for name, params in recorded.items()}
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": lock}))
+    train = 2 if experiment == "seeds" else 1
+    (tmp_path / "params.yaml").write_text(
+        json.dumps(
+            {"data": {"train": train, "val": [{"name": "v"}]}, "teacher": {"epochs": 5}, "student": {"epochs": 9}}
+        )
+    )
+    (tmp_path / "prepared" / "val-v").mkdir(parents=True)
+    (tmp_path / "prepared" / "val-v" / "gt.json").write_text("{}")
+    monkeypatch.setenv("POSEDISTILL_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert command.main([experiment]) == 2
+    error = capsys.readouterr().err
+    assert words in error and "dvc repro" in error and error.count("\n") == 1
+
+
+def test_a_worker_ends_with_who_started_it(tmp_path: Path):
+    """Killed without warning, an experiment leaves no training behind."""
+    child = (
+        "import os, time; from posedistill.parent import end_with_parent; end_with_parent(); "
+        "print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    worker = psutil.Process(int(process.stdout.readline()))
+    process.kill()
+    process.wait()
+    worker.wait(timeout=30)
 
 
 def test_without_prepared_data_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 import run_notebook
@@ -283,3 +284,28 @@ def test_interrupted(project, number):
     assert json.loads(project.failed.read_text())["cells"]
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)
+
+
+def test_a_stage_ends_with_dvc(project):
+    """dvc is killed, its stage is not: it would train beside the next run."""
+    project.remove_outputs()
+    source = "import os, time\nprint('kernel', os.getpid(), flush=True)\nwhile True: time.sleep(0.05)"
+    (project.folder / "notebooks" / "01_one.ipynb").write_text(notebook(source))
+    dvc = f"import subprocess, sys; subprocess.run([sys.executable, {str(RUNNER)!r}, 'one'])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", dvc],
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=project.environment() | {"DVC_STAGE": "one"},
+    )
+    assert process.stdout is not None
+    kernel = psutil.Process(int(process.stdout.readline().split()[1]))
+    runner = kernel.parent()
+    assert runner is not None
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs([runner, kernel], timeout=30)
+    assert not alive
+    assert project.report.read_text() == "committed report"

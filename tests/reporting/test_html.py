@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
 from posedistill.errors import UserError
 from posedistill.reporting import html
@@ -29,6 +30,9 @@ def test_an_unknown_formula_is_named():
 
 def test_pages_load_nothing(tmp_path: Path):
     cells = [nbformat.v4.new_markdown_cell("# Title\n\n$x$"), nbformat.v4.new_code_cell("1 + 1")]
+    for kind in ("png", "jpeg"):
+        shown = {f"image/{kind}": "AAAA", "text/plain": f'A "{kind}" of people'}
+        cells[1].outputs.append(nbformat.v4.new_output("display_data", shown))
     (tmp_path / "reports").mkdir()
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "reports" / "01_a.ipynb")
     (page,) = html.export_reports(tmp_path / "reports", tmp_path / "out")
@@ -37,6 +41,8 @@ def test_pages_load_nothing(tmp_path: Path):
     assert "cdnjs" not in text and "unpkg" not in text
     assert not re.search(r"""(src|href)=["']https?:|url\(["']?https?:|@import""", text)
     assert "<details>" in text
+    alternatives = [image["alt"] for image in BeautifulSoup(text, "html.parser").select("img[src*=AAAA]")]
+    assert alternatives == ['A "png" of people', 'A "jpeg" of people']
     assert "01_a.html" in (tmp_path / "out" / "index.html").read_text()
 
 

@@ -112,8 +112,12 @@ def test_ablation_tables_and_figures():
     figure = ablation.variants_figure(seeds.by_seed(results), "title")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ablation.NAMES.values())
     assert ablation.differences_figure(results, "points").axes
-    other = ablation.published_table(results, {"models": {"logits": {"0": {"AP": {"wholebody": 0.2}}}}})
+    logits = {"0": {"AP": {"wholebody": 0.2}}}
+    labels = {"0": results["models"]["baseline"]["0"]}
+    other = ablation.published_table(results, {"models": {"logits": logits, "labels": labels}})
     assert other.frame.loc["teacher's logits, no label", "here"] == 20
+    of_another_run = ablation.published_table(results, {"models": {"logits": logits, "labels": logits}})
+    assert of_another_run.frame.loc["teacher's logits, no label", "here"] is None
     table = ablation.published_table(results)
     assert "+0.5" in table.markdown() and "make unlabelled" in table.markdown()
     assert table.frame.loc["teacher's logits, no label", "published"] == 60.9

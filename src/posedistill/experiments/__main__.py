@@ -6,14 +6,15 @@ Finished trainings are kept, so that an interrupted run goes on where it was.
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from posedistill import project
 from posedistill.errors import UserError
 from posedistill.experiments import ablation, report, results, schedule, seeds
+from posedistill.experiments.options import add_options, distinct
 from posedistill.experiments.workspaces import Workspace, prepare_workspace
+from posedistill.export.handover import check_fresh
 from posedistill.params import read_settings
 
 METRICS = Path("reports/metrics")
@@ -24,12 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m posedistill.experiments", description=__doc__.splitlines()[0])
     parser.add_argument("experiment", choices=("seeds", "ablation", "sweep"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="training seeds (seeds, ablation: 0 1 2)")
-    parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each (2)")
+    add_options(parser)
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the trainings end, too
     try:
-        run(options.experiment, options.seeds, options.processes)
+        run(options.experiment, distinct(options.seeds), options.processes)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -39,14 +39,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def run(experiment: str, chosen: Sequence[int] | None, processes: int) -> Path:
-    """Train and evaluate all that the experiment needs, and write reports/metrics/<experiment>.json and the report."""
+def run(experiment: str, chosen: tuple[int, ...], processes: int) -> Path:
+    """Train and evaluate all that the experiment needs, and write reports/metrics/<experiment>.json and the report.
+
+    UserError if data or teacher, which come from the pipeline, are not those of the settings.
+    """
     root = project.enter()
     settings = read_settings("params.yaml")
-    numbers = tuple(chosen) if chosen else ((0,) if experiment == "sweep" else seeds.SEEDS)
+    numbers = chosen or ((0,) if experiment == "sweep" else seeds.SEEDS)
     truth = root / "prepared" / f"val-{settings['data']['val'][0]['name']}" / "gt.json"
     if not truth.is_file():
         raise UserError(f"{truth}: the data is not prepared yet; run `make repro` first")
+    check_fresh("prepare" if experiment == "seeds" else "teacher")  # seeds trains teachers of its own
     checkpoints = _checkpoints(root)
     base = checkpoints / experiment
     if experiment == "seeds":

@@ -6,6 +6,7 @@ differ in is what taught them, not what they saw.
 
 import argparse
 import json
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from typing import Any
 from posedistill import project
 from posedistill.errors import UserError
 from posedistill.experiments import report, results, schedule
+from posedistill.experiments.options import add_options, distinct
 from posedistill.experiments.workspaces import Experiment, Workspace, prepare_workspace
-from posedistill.files import write_atomic
+from posedistill.export.handover import check_fresh
+from posedistill.files import sha256_file, write_atomic
 from posedistill.params import read_settings
 
 NAME = "unlabelled"
@@ -65,8 +68,11 @@ def write_pictures(settings: Mapping[str, Any], body: Path, folder: Path, worker
 
     for source in _rendered(settings):
         place = folder / source["name"]
-        if (place / "boxes.json").is_file():
+        made_with = place / "made_with.json"
+        key = json.dumps([dict(source), sha256_file(body / "body_asset.npz")], sort_keys=True)
+        if made_with.is_file() and made_with.read_text() == key:
             continue
+        shutil.rmtree(place, ignore_errors=True)
         render_dataset(body, place, source["images"], source["seed"], workers=workers or cores(), progress=True)
         truth = json.loads((place / "annotations.json").read_text())
         names = {image["id"]: image["file_name"] for image in truth["images"]}
@@ -77,6 +83,7 @@ def write_pictures(settings: Mapping[str, Any], body: Path, folder: Path, worker
         ]
         write_atomic(place / "boxes.json", json.dumps(boxes))
         (place / "annotations.json").unlink()
+        write_atomic(made_with, key)
 
 
 def _rendered(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -119,6 +126,7 @@ def run(seeds: tuple[int, ...], processes: int) -> Path:
 
     root = project.enter()
     settings = read_settings("params.yaml")
+    check_fresh("teacher")
     kept = checkpoints.root().resolve()
     base = kept / NAME
     trainings = schedule.Processes(kept)
@@ -167,7 +175,11 @@ def _prepared(root: Path, base: Path, settings: Mapping[str, Any], trainings: sc
     if not (data / "body").exists():
         (data / "body").symlink_to(body)
     write_pictures(settings, body, data)
-    trainings.run(here, workspace.stages)
+    try:
+        trainings.run(here, workspace.stages)
+    except BaseException:  # interrupted: the preparation ends, too
+        trainings.stop()
+        raise
     return here
 
 
@@ -191,14 +203,11 @@ def table(path: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m posedistill.experiments.unlabelled", description=__doc__)
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=list(SEEDS), help="training seeds of the student (0 1 2)"
-    )
-    parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each (2)")
+    add_options(parser)
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the trainings end, too
     try:
-        out = run(tuple(options.seeds), options.processes)
+        out = run(distinct(options.seeds) or SEEDS, options.processes)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

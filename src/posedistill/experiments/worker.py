@@ -4,6 +4,7 @@ import sys
 
 from posedistill.errors import UserError
 from posedistill.params import stage_params
+from posedistill.parent import end_with_parent
 
 
 def train(stage: str) -> None:
@@ -32,6 +33,7 @@ def main(stages: list[str]) -> int:
     """Each stage, a training followed by its evaluation."""
     from posedistill.data.prepare import prepare
 
+    end_with_parent()
     try:
         for stage in stages:
             if stage == "prepare":

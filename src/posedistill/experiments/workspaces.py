@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
-from posedistill.files import atomic_path, sha256_file, write_atomic
+from posedistill.files import atomic_path, sha256_file, writable_folder, write_atomic
 
 LINKED = ("prepared", "data", "assets")
 MODEL_STAGES = ("teacher", "baseline", "stage1", "stage2")
@@ -72,8 +72,7 @@ def prepare_workspace(
 ) -> Path:
     """Make the folder of a workspace below `base` (or bring it up to date) and return it; `linked` folders are the
     project's own."""
-    folder = base / workspace.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = writable_folder(base / workspace.name)
     for name in linked:
         if (root / name).exists():
             _link(folder / name, (root / name).resolve())

@@ -88,8 +88,8 @@ def hand_over(
 
 
 def check_fresh(name: str, root: str | Path = ".") -> None:
-    """UserError if model, metrics or settings are not those of the last run that dvc.lock records: the card would
-    state numbers of another model."""
+    """UserError if model, metrics or settings are not those of the last run that dvc.lock records: a card would state
+    numbers of another model, an experiment would mix two. `prepare` for the settings of the data alone."""
     root = Path(root)
     lock = root / "dvc.lock"
     stages = read_settings(lock).get("stages", {}) if lock.is_file() else {}

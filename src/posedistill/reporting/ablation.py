@@ -72,8 +72,11 @@ def differences_figure(results: Mapping[str, Any], xlabel: str, part: str = "who
 def published_table(results: Mapping[str, Any], unlabelled: Mapping[str, Any] | None = None) -> Table:
     """Our AP of the variants that the literature reports too, beside the published single figures.
 
-    `unlabelled` holds the results of `make unlabelled`, if they are there: the student that never sees a label.
+    `unlabelled` holds the results of `make unlabelled`, if they are there: the student that never sees a label. They
+    count only where they are of the same run: where the students that learn from labels alone are the same.
     """
+    if unlabelled and not _same(results["models"].get("baseline"), unlabelled["models"].get("labels")):
+        unlabelled = None
 
     def ours(found: Mapping[str, Any] | None, variant: str) -> float | None:
         seeds = ((found or {}).get("models") or {}).get(variant, {})
@@ -95,8 +98,14 @@ def published_table(results: Mapping[str, Any], unlabelled: Mapping[str, Any] | 
         "teacher's logits without labels. Here: rendered people, mean over the seeds."
     ]
     if frame.loc["teacher's logits, no label", "here"] is None:
-        notes.append("A student that never sees a label is trained by `make unlabelled`.")
+        notes.append("A student that never sees a label, with these settings, is trained by `make unlabelled`.")
     return Table(frame, "{:.1f}", notes)
+
+
+def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    """Whether two results of one model, seed → metrics, agree in all seeds that both have."""
+    shared = (one or {}).keys() & (other or {}).keys()
+    return bool(shared) and all(one[seed] == other[seed] for seed in shared)  # type: ignore[index]
 
 
 def conclusion(results: Mapping[str, Any]) -> str:

@@ -72,6 +72,7 @@ def bars_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure
         bars = axes.bar(x, numbers, width * 0.92, color=color, label=MODEL_NAMES.get(model, model), lw=0)
         axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=1)
     axes.set_xticks(range(len(parts)), [PART_NAMES.get(part, part) for part in parts])
+    axes.margins(y=0.1)  # room for the numbers on the bars
     axes.set_title(title)
     axes.grid(axis="x", visible=False)
     axes.legend(ncols=len(models), loc="upper center", bbox_to_anchor=(0.5, -0.1))

@@ -166,11 +166,16 @@ def keypoint_error_figure(error: Sequence[float], title: str) -> Figure:
     return figure
 
 
+MEDIAN = {"color": "white", "linewidth": 2, "alpha": 1.0}  # seen on black, too
+
+
 def oks_figure(oks: Mapping[str, NDArray]) -> Figure:
     """How the OKS of single persons is distributed in each part (arrays of values in [0, 1], NaN where unlabelled)."""
     figure, (axes,) = panels(1, 3.0)
     values = [part[np.isfinite(part)] for part in oks.values()]
-    sns.boxenplot(values, palette=[PART_COLORS[part] for part in oks], ax=axes, width=0.65, showfliers=False)
+    sns.boxenplot(
+        values, palette=[PART_COLORS[part] for part in oks], ax=axes, width=0.65, showfliers=False, line_kws=MEDIAN
+    )
     axes.set_xticks(range(len(oks)), [PART_NAMES[part] for part in oks])
     axes.set(ylim=(0, 1), title="OKS of each labelled person, from its own box", ylabel="OKS")
     axes.grid(axis="x", visible=False)

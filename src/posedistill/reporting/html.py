@@ -30,6 +30,12 @@ details > summary { color: #767676; font-size: 12px; cursor: pointer; }
 img.formula-block { display: block; margin: 0.6em auto; }
 </style>
 {%- endblock -%}
+{%- block data_png scoped -%}
+<img src="data:image/png;base64,{{ output.data['image/png'] }}" alt="{{ output.data['text/plain'] | escape_html }}"/>
+{%- endblock -%}
+{%- block data_jpg scoped -%}
+<img src="data:image/jpeg;base64,{{ output.data['image/jpeg'] }}" alt="{{ output.data['text/plain'] | escape_html }}"/>
+{%- endblock -%}
 {%- block input_group -%}<details><summary>code</summary>{{ super() }}</details>{%- endblock -%}
 """
 
