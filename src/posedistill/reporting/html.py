@@ -31,10 +31,14 @@ img.formula-block { display: block; margin: 0.6em auto; }
 </style>
 {%- endblock -%}
 {%- block data_png scoped -%}
+<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
 <img src="data:image/png;base64,{{ output.data['image/png'] }}" alt="{{ output.data['text/plain'] | escape_html }}"/>
+</div>
 {%- endblock -%}
 {%- block data_jpg scoped -%}
+<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
 <img src="data:image/jpeg;base64,{{ output.data['image/jpeg'] }}" alt="{{ output.data['text/plain'] | escape_html }}"/>
+</div>
 {%- endblock -%}
 {%- block input_group -%}<details><summary>code</summary>{{ super() }}</details>{%- endblock -%}
 """
