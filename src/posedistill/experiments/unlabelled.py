@@ -175,11 +175,8 @@ def _prepared(root: Path, base: Path, settings: Mapping[str, Any], trainings: sc
     if not (data / "body").exists():
         (data / "body").symlink_to(body)
     write_pictures(settings, body, data)
-    try:
-        trainings.run(here, workspace.stages)
-    except BaseException:  # interrupted: the preparation ends, too
-        trainings.stop()
-        raise
+    # as the trainings, so that an interruption ends it, too
+    schedule.run_all([workspace], lambda one: trainings.run(here, one.stages), 1, NAME, trainings.stop)
     return here
 
 
