@@ -53,7 +53,7 @@ sweep: setup  ## stage 1 over a grid of alpha and beta
 	python scripts/sweep.py
 
 unlabelled: setup  ## students that never see a label, taught by the trained teacher, against the one taught by labels
-	python -m posedistill.experiments.unlabelled
+	python -m posedistill.pipeline.experiments.unlabelled
 
 verify: setup  ## do the regenerated metrics equal the committed ones, within the stated tolerance?
 	python scripts/verify.py
@@ -81,7 +81,7 @@ html: setup  ## the reports as web pages that need no network, in html/
 	python -m posedistill.reporting.html
 
 recipe: setup  ## make recipe NAME=… ROOT=/data puts one in the place of params.yaml; no NAME: the list
-	python -m posedistill.recipes $(NAME) $(if $(ROOT),--root $(abspath $(ROOT)))
+	python -m posedistill.pipeline.recipes $(NAME) $(if $(ROOT),--root $(abspath $(ROOT)))
 
 pretrain: setup  ## train the starting weights in assets/backbones anew
 	python scripts/pretrain.py

@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from posedistill.fingerprint import import_closure  # noqa: E402
 from posedistill.params import read_settings  # noqa: E402
-from posedistill.training.code_hash import import_closure  # noqa: E402
 
 RUNNER = "src/run_notebook.py"
 

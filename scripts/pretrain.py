@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 from posedistill import project
-from posedistill.data.prepare import prepare
 from posedistill.errors import UserError
-from posedistill.experiments.pretrain import enter_workspace, pretrain
 from posedistill.files import write_atomic
+from posedistill.pipeline.prepare import prepare
+from posedistill.pipeline.pretrain import enter_workspace, pretrain
 
 ROLES = ("student", "teacher")
 

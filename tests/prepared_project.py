@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posedistill.data.store import StoredImage, image_batch, part_name, person_batch, write_batch, write_meta
+from posedistill.data.store.arrow import StoredImage, image_batch, part_name, person_batch, write_batch, write_meta
 from posedistill.inference.pose import PoseEstimator
 from posedistill.keypoints import PARTS
 from posedistill.models.checkpoint import save_checkpoint

@@ -12,17 +12,19 @@ PACKAGE = ROOT / "src" / "posedistill"
 
 # From the ground up: a room may import itself and what stands before it.
 ORDER = (
-    ("errors", "parent", "files", "project", "params_check", "params_sections", "params"),
-    ("keypoints", "recipes"),
+    ("errors", "parent", "files", "project", "params_check", "params_sections", "params", "fingerprint"),
+    ("keypoints",),
+    ("devices",),
+    ("synthetic",),
     ("data",),
     ("models",),
     ("losses",),
     ("evaluation",),
     ("training",),
-    ("reporting",),
     ("export",),
     ("inference",),
-    ("experiments",),
+    ("reporting",),
+    ("pipeline",),
     ("benchmark",),
     ("__main__",),
 )
@@ -47,7 +49,7 @@ LONGEST = 400
 
 
 def room(path: Path) -> str:
-    """`data` for src/posedistill/data/store.py, `params` for src/posedistill/params.py."""
+    """`data` for src/posedistill/data/store/arrow.py, `params` for src/posedistill/params.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

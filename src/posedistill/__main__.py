@@ -11,7 +11,7 @@ COMMANDS = {
     "evaluate": ("posedistill.evaluation.cli", "COCO-WholeBody metrics of a file of predictions"),
     "convert": ("posedistill.models.cli", "translate checkpoints between this project's and mmpose's layout"),
     "predict": ("posedistill.inference.cli", "keypoints of people in images, folders and videos"),
-    "export": ("posedistill.export.cli", "the trained student as a folder to hand out"),
+    "export": ("posedistill.pipeline.export_cli", "the trained student as a folder to hand out"),
     "benchmark": ("posedistill.benchmark.cli", "measure data path, training step and latency on this machine"),
     "train": ("posedistill.training.cli", "train one stage outside the pipeline, on several devices or machines too"),
 }

@@ -8,7 +8,7 @@ from cases import random_case
 
 from posedistill.errors import UserError
 from posedistill.evaluation import cli, evaluate_wholebody
-from posedistill.evaluation.files import summarise
+from posedistill.pipeline.evaluation_files import summarise
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 from cases import random_case
 
 from posedistill.errors import UserError
-from posedistill.evaluation.files import read_person_oks, write_person_oks
 from posedistill.evaluation.mean_oks import (
     mean_of,
     mean_oks,
@@ -15,6 +14,7 @@ from posedistill.evaluation.mean_oks import (
 )
 from posedistill.evaluation.records import FIELDS
 from posedistill.keypoints import NUM_KEYPOINTS, PARTS, SIGMAS
+from posedistill.pipeline.evaluation_files import read_person_oks, write_person_oks
 
 
 def own_box_case(seed=0, spread=3.0, images=20):

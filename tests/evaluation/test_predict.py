@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from posedistill.data.store import (
+from posedistill.data.store.arrow import (
     StoredImage,
     ValStore,
     image_batch,
@@ -20,9 +20,7 @@ from posedistill.data.store import (
     write_meta,
 )
 from posedistill.errors import UserError
-from posedistill.evaluation import evaluate as stage
 from posedistill.evaluation import evaluate_wholebody
-from posedistill.evaluation.files import read_person_oks
 from posedistill.evaluation.mean_oks import mean_of, mean_oks
 from posedistill.evaluation.predict import Poses, forward, predict_poses, predict_store
 from posedistill.evaluation.records import FIELDS
@@ -30,6 +28,8 @@ from posedistill.keypoints import FLIP_INDICES, PARTS
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.params import load_params
+from posedistill.pipeline import evaluate as stage
+from posedistill.pipeline.evaluation_files import read_person_oks
 
 ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = 128, 96

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from clone import Clone
+from coco_fixtures import annotation, picture, settings, shared, write_coco  # noqa: F401
 from small_runs import EPOCHS, Runs, run_killed, run_whole
 
 

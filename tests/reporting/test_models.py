@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from reporting.made_up import annotations, predictions
 
-from posedistill.evaluation.files import METRICS, person_oks_file, predictions_file, write_json, write_person_oks
 from posedistill.evaluation.mean_oks import mean_of, person_oks
 from posedistill.evaluation.wholebody import evaluate_wholebody
+from posedistill.pipeline.evaluation_files import (
+    METRICS,
+    person_oks_file,
+    predictions_file,
+    write_json,
+    write_person_oks,
+)
 from posedistill.reporting import ablation, models, seeds
 from posedistill.reporting.style import use_style
 
@@ -147,7 +153,7 @@ def test_the_conclusion_calls_a_gain_only_what_every_seed_shows():
 
 
 def test_the_names_of_variants_are_those_that_are_trained():
-    from posedistill.experiments.ablation import VARIANTS
+    from posedistill.pipeline.experiments.ablation import VARIANTS
 
     assert list(ablation.NAMES) == list(VARIANTS)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_fakes import CPU, SIZE, batch_at, batches_of, folder, model, plan, same_weights
 
-from posedistill.data.device_augment import to_model_input
+from posedistill.data.feed.device_augment import to_model_input
 from posedistill.losses import logit_loss
 from posedistill.params import Loss
 from posedistill.training.frozen import frozen

@@ -6,9 +6,9 @@ import pytest
 import torch
 from training_fakes import CPU, batches_of, folder, model, plan, same_weights, supervised
 
+from posedistill.devices import Device
 from posedistill.errors import UserError
 from posedistill.training import loop
-from posedistill.training.devices import Device
 from posedistill.training.loop import fit
 
 

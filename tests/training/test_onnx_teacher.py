@@ -8,14 +8,14 @@ import torch
 from prepared_project import make_project
 from training_fakes import SIZE, batch_at, model
 
-from posedistill.data.store import ValStore
+from posedistill.data.store.arrow import ValStore
 from posedistill.errors import UserError
-from posedistill.evaluation import evaluate as stage
 from posedistill.evaluation.predict import predict_poses
 from posedistill.export.onnx_file import export_onnx
 from posedistill.files import sha256_file
 from posedistill.models.onnx_model import OnnxModel, is_onnx
 from posedistill.params import Weights, load_params
+from posedistill.pipeline import evaluate as stage
 from posedistill.training.runs import Where
 from posedistill.training.stage1 import Stage1, load_teacher
 from posedistill.training.supervised import train_supervised

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from posedistill.devices import Device
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.training.checkpoints import RunFolder
-from posedistill.training.devices import Device
 from posedistill.training.loop import Plan
 from posedistill.training.schedule import Schedule
 from posedistill.training.supervised import Supervised

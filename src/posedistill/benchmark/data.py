@@ -20,16 +20,16 @@ import torch
 
 from posedistill import project
 from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
-from posedistill.data import augment as augmentation
-from posedistill.data import jpeg
-from posedistill.data.device_augment import to_model_input
-from posedistill.data.loader import auto_workers, train_loader
-from posedistill.data.pixel_changes import apply_median
-from posedistill.data.prepare import prepare
-from posedistill.data.store import TrainStore
-from posedistill.data.synthetic import render_dataset
+from posedistill.data.feed import augment as augmentation
+from posedistill.data.feed.device_augment import to_model_input
+from posedistill.data.feed.loader import auto_workers, train_loader
+from posedistill.data.feed.pixel_changes import apply_median
+from posedistill.data.store import jpeg
+from posedistill.data.store.arrow import TrainStore
 from posedistill.errors import UserError
 from posedistill.params import Params, from_settings, load_params, to_settings
+from posedistill.pipeline.prepare import prepare
+from posedistill.synthetic import render_dataset
 
 # The published augmentation until epoch 240 (facts: COCO + UBody configurations).
 PUBLISHED = {

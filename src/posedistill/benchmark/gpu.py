@@ -22,17 +22,17 @@ import torch
 from posedistill import project
 from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
 from posedistill.benchmark.training import Step, distillation, persons
-from posedistill.data.device_augment import to_model_input
-from posedistill.data.loader import train_loader
-from posedistill.data.prepare import prepare
-from posedistill.data.store import TrainStore
+from posedistill.data.feed.device_augment import to_model_input
+from posedistill.data.feed.loader import train_loader
+from posedistill.data.store.arrow import TrainStore
+from posedistill.devices import Device, choose, set_up
 from posedistill.errors import UserError
 from posedistill.models.macs import count_macs
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.params import Params, from_settings
-from posedistill.recipes import settings_of
+from posedistill.pipeline.prepare import prepare
+from posedistill.pipeline.recipes import settings_of
 from posedistill.training.checkpoints import say
-from posedistill.training.devices import Device, choose, set_up
 
 MINUTES = 8.0
 ROLES = ("teacher", "baseline", "stage1", "stage2")
@@ -274,7 +274,7 @@ def _with_or_without_compiler(measure: Any, *arguments: Any) -> Row:
 
 def short_training(base: dict[str, Any], epochs: int) -> list[Row]:
     """Teacher, baseline, stage 1 and stage 2 in `epochs` epochs each (stage 2: a fifth), and what they reach."""
-    from posedistill.evaluation.evaluate import evaluate_model
+    from posedistill.pipeline.evaluate import evaluate_model
     from posedistill.training.stages import distill_stage1, distill_stage2, train_supervised
 
     for section in ("teacher", "student"):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from posedistill.devices import cores
 from posedistill.files import write_atomic
-from posedistill.training.devices import cores
 
 Row = Mapping[str, object]
 

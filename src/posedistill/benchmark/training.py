@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
+from posedistill.devices import Device, keep_memory
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.params import Loss
-from posedistill.training.devices import Device, keep_memory
 from posedistill.training.ema import ExpMomentumEMA
 from posedistill.training.frozen import frozen
 from posedistill.training.objective import Objective

@@ -8,9 +8,9 @@ from typing import Any
 
 from posedistill.errors import UserError
 from posedistill.evaluation.accumulate import METRICS
-from posedistill.evaluation.files import write_json
 from posedistill.evaluation.records import load_json
 from posedistill.evaluation.wholebody import REPORTED, evaluate_wholebody, match_wholebody, metrics_of
+from posedistill.pipeline.evaluation_files import write_json
 
 DESCRIPTION = """COCO-WholeBody AP and AR of body, foot, face, left and right hand, hand (their mean) and whole body.
 Equal to xtcocotools, the tool of the published numbers. Predictions: COCO results, keypoints as one list of 399 numbers

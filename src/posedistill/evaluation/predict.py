@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from posedistill.data.device_augment import to_model_input
+from posedistill.data.feed.device_augment import to_model_input
+from posedistill.data.feed.loader import ValBatch, val_batches
 from posedistill.data.geometry import input_to_image
-from posedistill.data.loader import ValBatch, val_batches
-from posedistill.data.store import ValStore
+from posedistill.data.store.arrow import ValStore
 from posedistill.errors import UserError
 from posedistill.evaluation.records import FIELDS
 from posedistill.evaluation.scoring import keep_best, person_scores

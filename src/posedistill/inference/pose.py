@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from posedistill.data.device_augment import to_model_input
+from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.geometry import (
     BOX_PADDING,
     box_to_center_scale,

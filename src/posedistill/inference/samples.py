@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posedistill.data.store import ValStore
+from posedistill.data.store.arrow import ValStore
 from posedistill.errors import UserError
 from posedistill.inference.sources import read_image
 

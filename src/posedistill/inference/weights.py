@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from posedistill.errors import UserError
-from posedistill.export import origin
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
 from posedistill.models.onnx_model import OnnxModel, is_onnx
 from posedistill.models.rtmpose import RTMPose
 from posedistill.models.weights_file import read_weights
+from posedistill.pipeline import origin
 
 WEIGHTS = "models/stage2.safetensors"  # what the pipeline makes
 

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from posedistill.data.store import TrainStore
+from posedistill.data.store.arrow import TrainStore
 from posedistill.evaluation.records import read_ground_truth
 from posedistill.keypoints import PARTS
 from posedistill.reporting.curves import panels

@@ -13,20 +13,20 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from posedistill.data.store import ValStore
+from posedistill.data.store.arrow import ValStore
 from posedistill.evaluation.accumulate import RECALLS, curves
 from posedistill.evaluation.matching import THRESHOLDS, PartMatches
 from posedistill.evaluation.records import ALL_PARTS
-from posedistill.evaluation.tables import Paired, worst_persons
 from posedistill.evaluation.wholebody import REPORTED, Matched
 from posedistill.keypoints import PARTS
 from posedistill.reporting.curves import panels
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
 from posedistill.reporting.style import BLUE, GREY, MODEL_NAMES, ORANGE, PART_COLORS, PART_NAMES, SKY
 from posedistill.reporting.tables import Plain, Table, interval
+from posedistill.reporting.weaknesses import Paired, worst_persons
 
 if TYPE_CHECKING:
-    from posedistill.evaluation.evaluate import Evaluation
+    from posedistill.pipeline.evaluate import Evaluation
 
 PART_STYLES = {
     "body": "-",

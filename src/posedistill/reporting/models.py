@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from posedistill.evaluation.bootstrap import paired_intervals, resampled_metrics
-from posedistill.evaluation.files import METRICS, person_oks_file, predictions_file, read_person_oks
 from posedistill.evaluation.mean_oks import paired_mean_oks_difference
 from posedistill.evaluation.records import load_json
 from posedistill.evaluation.wholebody import REPORTED, match_wholebody
+from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, predictions_file, read_person_oks
 from posedistill.reporting import published
 from posedistill.reporting.comparison import Difference, in_words
 from posedistill.reporting.style import MODEL_NAMES, PART_NAMES

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from posedistill.data.augment import sample_train
-from posedistill.data.device_augment import MEAN, STD, to_model_input
-from posedistill.data.store import TrainStore, ValStore
+from posedistill.data.feed.augment import sample_train
+from posedistill.data.feed.device_augment import MEAN, STD, to_model_input
+from posedistill.data.store.arrow import TrainStore, ValStore
 from posedistill.evaluation.records import read_ground_truth
 from posedistill.params import Augment, Input
 from posedistill.reporting.pictures import contact_sheet, draw_skeleton, flow_sheet

@@ -2,9 +2,9 @@
 
 import torch
 
+from posedistill.devices import Device, Module
 from posedistill.models.fold import fold_batch_norm
 from posedistill.models.onnx_model import OnnxModel
-from posedistill.training.devices import Device, Module
 
 
 def frozen(module: Module, device: Device) -> Module:

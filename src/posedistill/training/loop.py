@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from posedistill.data.device_augment import to_model_input
+from posedistill.data.feed.device_augment import to_model_input
+from posedistill.devices import Device
 from posedistill.errors import UserError
 from posedistill.models.rtmpose import RTMPose
 from posedistill.training import distributed
 from posedistill.training.checkpoints import RunFolder
-from posedistill.training.devices import Device
 from posedistill.training.distributed import Group
 from posedistill.training.ema import ExpMomentumEMA
 from posedistill.training.metrics import Meter, accuracy, agreement

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from posedistill.data.loader import train_loader
-from posedistill.data.store import TrainStore, ValStore
+from posedistill.data.feed.loader import train_loader
+from posedistill.data.store.arrow import TrainStore, ValStore
+from posedistill.devices import Device, choose, device_type, set_up
 from posedistill.errors import UserError
 from posedistill.files import atomic_path, write_atomic
+from posedistill.fingerprint import VALIDATING, code_hash
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.onnx_model import OnnxModel, wrap
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Augment, Params, Section, to_settings
 from posedistill.training import distributed
 from posedistill.training.checkpoints import RunFolder, digest_inputs, root, run_key, say
-from posedistill.training.code_hash import VALIDATING, code_hash
-from posedistill.training.devices import Device, choose, device_type, set_up
 from posedistill.training.loop import Plan, Row, fit
 from posedistill.training.objective import Objective
 from posedistill.training.schedule import build_schedule, scaled_lr

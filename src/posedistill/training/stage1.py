@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from posedistill.devices import Device, device_type
 from posedistill.errors import UserError
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.losses import decay
@@ -13,7 +14,6 @@ from posedistill.models.onnx_model import OnnxModel, is_onnx
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Loss, Params
 from posedistill.training.checkpoints import say
-from posedistill.training.devices import Device, device_type
 from posedistill.training.frozen import asking, frozen
 from posedistill.training.objective import Objective, Pair, detached, full, full_pair, labels_of
 from posedistill.training.objectives import stage1_losses

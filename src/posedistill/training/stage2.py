@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from posedistill.devices import Device
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Loss, Params
-from posedistill.training.devices import Device
 from posedistill.training.frozen import asking, frozen
 from posedistill.training.objective import Objective, Pair, detached, full_pair
 from posedistill.training.objectives import stage2_losses

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from posedistill.devices import Device
 from posedistill.losses import label_loss
 from posedistill.models.checkpoint import load_backbone, load_checkpoint
 from posedistill.models.onnx_model import is_onnx
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Params, Weights
-from posedistill.training.devices import Device
 from posedistill.training.objective import Objective, Pair, detached, full_pair, labels_of
 from posedistill.training.runs import Recipe, Run, Where, plain, run_recipe, take_model, take_onnx
 

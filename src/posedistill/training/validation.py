@@ -1,12 +1,12 @@
 """A quick look at the validation set during training."""
 
-from posedistill.data.loader import val_batches
-from posedistill.data.store import ValStore
+from posedistill.data.feed.loader import val_batches
+from posedistill.data.store.arrow import ValStore
+from posedistill.devices import Device
 from posedistill.evaluation.predict import predict_batches
 from posedistill.evaluation.wholebody import evaluate_wholebody
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Params
-from posedistill.training.devices import Device
 
 BATCH = 64
 NMS = 0.9  # OKS-NMS, as published

@@ -1,0 +1,1 @@
+"""Where persons come from: annotation files, detections, videos, pictures without labels."""

@@ -1,0 +1,1 @@
+"""The prepared stores: crops of persons and whole validation pictures in memory-mapped Arrow files."""

@@ -1,0 +1,1 @@
+"""All that knows the project: prepared/, models/, reports/, params.yaml and DVC."""

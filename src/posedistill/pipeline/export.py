@@ -1,0 +1,127 @@
+"""The pipeline's `export` stage: the student as ONNX, and the proof that it is the student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posedistill.data.feed.device_augment import to_model_input
+from posedistill.data.feed.loader import val_batches
+from posedistill.data.store.arrow import ValStore
+from posedistill.evaluation.predict import Poses, predict_batches
+from posedistill.evaluation.records import load_json
+from posedistill.evaluation.wholebody import evaluate_wholebody
+from posedistill.export.onnx_file import export_onnx
+from posedistill.export.parity import AP_DIFFERENCE, Parity, compare
+from posedistill.models.macs import count_macs, count_parameters
+from posedistill.models.onnx_model import OnnxModel, PoseModel
+from posedistill.models.rtmpose import RTMPose
+from posedistill.params import Params
+from posedistill.pipeline.evaluate import PREPARED, load_model, val_sets
+
+STUDENT = "stage2"
+PATH = Path("models/student.onnx")
+# On the CPU, where both must run to be compared, more of a large validation set would take hours and prove no more.
+MOST_PERSONS = 4096
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file, and how it compares; pairs are (PyTorch, onnxruntime).
+
+    `ap`: part → AP in [0, 1], −1 where no person counts. `poses`: the predicted persons, a row a box.
+    """
+
+    path: Path
+    file_bytes: int
+    model: RTMPose
+    store: ValStore
+    parity: Parity
+    ap: dict[str, tuple[float, float]]
+    poses: tuple[Poses, Poses]
+    parameters: int
+    macs: int
+
+    @property
+    def persons(self) -> int:
+        return len(self.poses[0].score)
+
+    @property
+    def ap_difference(self) -> float:
+        return max(abs(ours - theirs) for ours, theirs in self.ap.values())
+
+
+def export_student(params: Params) -> Exported:
+    """Write models/student.onnx from models/stage2.safetensors and check it on the first validation set.
+
+    Raises:
+        RuntimeError: the file does not compute what the model computes; it is then removed.
+    """
+    torch.set_num_threads(params.runtime.threads)
+    model = load_model(params, STUDENT)
+    store = ValStore(PREPARED / f"val-{val_sets()[0]}")
+    size = export_onnx(model, PATH, params.export.opset, params.augment.box_padding)
+    onnx_model = OnnxModel(PATH, threads=params.runtime.threads)
+    parity = compare(model, onnx_model, first_crops(params, store, params.export.crops), params.evaluate.batch)
+    (ours, our_poses), (theirs, their_poses) = (average_precision(params, one, store) for one in (model, onnx_model))
+    exported = Exported(
+        path=PATH,
+        file_bytes=size,
+        model=model,
+        store=store,
+        parity=parity,
+        ap={part: (ours[part], theirs[part]) for part in ours},
+        poses=(our_poses, their_poses),
+        parameters=count_parameters(model),
+        macs=count_macs(model),
+    )
+    if not parity.good or exported.ap_difference > AP_DIFFERENCE:
+        PATH.unlink()
+        raise RuntimeError(
+            f"{PATH} differs from the model: logits by up to {parity.max_difference:.2g}, the same arg-max on "
+            f"{parity.same_argmax:.2%} of the points, AP by up to {exported.ap_difference:.4f}"
+        )
+    return exported
+
+
+def first_crops(params: Params, store: ValStore, count: int) -> Tensor:
+    """Model inputs of the first `count` persons of a store (fewer, if it has fewer), normalised [B, 3, H, W]."""
+    batch = params.evaluate.batch
+    batches = _batches(params, store, -(-count // batch))
+    return torch.cat([to_model_input(one.images, None) for one in batches])[:count]
+
+
+def average_precision(params: Params, model: PoseModel, store: ValStore) -> tuple[dict[str, float], Poses]:
+    """AP of each part, and the predictions, of a store's first MOST_PERSONS persons, on the CPU."""
+    most = -(-MOST_PERSONS // params.evaluate.batch)
+    poses = predict_batches(
+        model,
+        _batches(params, store, most),
+        flip_test=params.evaluate.flip_test,
+        score_threshold=params.evaluate.score_threshold,
+    )
+    truth, _ = load_json(store.ground_truth, "ground truth")
+    if len(poses.score) < len(store.persons):
+        truth = _only(truth, poses.image_id)
+    metrics = evaluate_wholebody(truth, poses.without_duplicates(params.evaluate.nms).results())
+    return {part: values["AP"] for part, values in metrics.items()}, poses
+
+
+def _batches(params: Params, store: ValStore, most: int) -> islice:
+    return islice(val_batches(store, params, params.evaluate.batch, padding=params.augment.box_padding), most)
+
+
+def _only(truth: dict[str, Any], image_ids: np.ndarray) -> dict[str, Any]:
+    """The ground truth of some images."""
+    wanted = set(image_ids.tolist())
+    return {
+        **truth,
+        "images": [image for image in truth["images"] if image["id"] in wanted],
+        "annotations": [annotation for annotation in truth["annotations"] if annotation["image_id"] in wanted],
+    }

@@ -1,0 +1,335 @@
+"""Complete settings for the published rows and for a GPU, all made from the one table below.
+
+    python -m posedistill.pipeline.recipes                      list them
+    python -m posedistill.pipeline.recipes NAME [--root DIR]    put one in the place of params.yaml (also: make recipe NAME=…)
+    python -m posedistill.pipeline.recipes --write              write recipes/*.yaml anew after a change of the table
+
+Sources of the values: RTMPose (arXiv 2303.07399), DWPose (arXiv 2307.15880) and their published configurations. One
+recipe is one published DWPose row; the RTMPose rows are its baseline (same size and data) and its teacher.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posedistill import project
+from posedistill.errors import UserError
+from posedistill.files import sha256_file, write_atomic
+from posedistill.params import from_settings
+
+ROOT = "/datasets"  # where the data are, until --root says otherwise
+
+EPOCHS = 270
+WEAK_EPOCHS = 30
+STAGE2_EPOCHS = 60
+SEED = 21
+
+COCO = "coco/annotations/coco_wholebody_{}_v1.0.json"
+DETECTIONS = "coco/person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
+COCO_TRAIN = {
+    "source": "coco_wholebody",
+    "name": "coco",
+    "annotations": COCO.format("train"),
+    "images": "coco/train2017",
+}
+COCO_VAL = {
+    "source": "coco_wholebody",
+    "name": "coco",
+    "annotations": COCO.format("val"),
+    "images": "coco/val2017",
+    "detections": DETECTIONS,
+}
+UBODY = {"source": "ubody", "name": "ubody", "step": 10}
+
+# Starting weights: CSPNeXt trained on AIC + COCO (x: on body7 at 384×288), as published by their authors.
+_URL = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/"
+BACKBONES = {
+    "t": "cspnext-tiny_udp-aic-coco_210e-256x192-cbed682d_20230130.pth",
+    "s": "cspnext-s_udp-aic-coco_210e-256x192-92f5a029_20230130.pth",
+    "m": "cspnext-m_udp-aic-coco_210e-256x192-f2f7d6f6_20230130.pth",
+    "l": "cspnext-l_udp-aic-coco_210e-256x192-273b7631_20230130.pth",
+    "x": "cspnext-x_udp-body7_210e-384x288-d28b58e6_20230529.pth",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published row. batch: global, 8 GPUs × `reference_batch`; whole: published AP on COCO + UBody."""
+
+    student: str
+    teacher: str
+    height: int
+    width: int
+    reference_batch: int
+    whole: float
+
+    @property
+    def name(self) -> str:
+        return f"dwpose-{self.student}-{self.height}x{self.width}"
+
+
+ROWS = (
+    Row("t", "l", 256, 192, 64, 48.5),
+    Row("s", "l", 256, 192, 64, 53.8),
+    Row("m", "l", 256, 192, 64, 60.6),
+    Row("l", "x", 256, 192, 64, 63.1),
+    Row("l", "x", 384, 288, 32, 66.5),
+)
+GPU = "gpu-rendered"
+
+
+def names() -> list[str]:
+    """All recipes."""
+    return [f"{row.name}-{data}" for row in ROWS for data in ("coco", "coco-ubody")] + [GPU]
+
+
+def _backbone(size: str, root: str) -> dict[str, Any]:
+    return {"path": f"{root}/weights/{BACKBONES[size]}", "sha256": None}
+
+
+def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
+    """The settings of a published row, on COCO-WholeBody or COCO-WholeBody + UBody below `root`."""
+    weak = {"shift_p": 0.0, "scale": [0.75, 1.25], "rotation": 60, "dropout_p": 0.5}
+    # RTMPose-x: its own ranges in both phases, and a gradient clip.
+    wide = {"scale": [0.5, 1.5], "rotation": 90}
+    is_x = row.teacher == "x"
+    tracked = [f"{root}/coco/annotations", f"{root}/coco/person_detection_results"]
+    tracked.append(f"{root}/UBody/annotations" if ubody else tracked[0])
+    return {
+        "data": {
+            "seed": SEED,
+            "root": root,
+            "tracked": tracked,
+            "train": [COCO_TRAIN, UBODY | {"split": "intra"}] if ubody else [COCO_TRAIN],
+            "val": [COCO_VAL, UBODY | {"split": "intra"}] if ubody else [COCO_VAL],
+            "boxes": "detections",
+            "use_valid_flags": False,
+            "parts": "all",
+            "max_broken": 0.01,
+        },
+        "input": {"height": row.height, "width": row.width},
+        "augment": {
+            "box_padding": 1.25,
+            "flip": 0.5,
+            "half_body": 0.3,
+            "shift": 0.16,
+            "shift_p": 0.3,
+            "scale": [0.6, 1.4],
+            "rotation": 80,
+            "rotation_p": 0.6,
+            "hsv": True,
+            "blur_p": 0.1,
+            "median_blur_p": 0.1,
+            "dropout_p": 1.0,
+            "dropout_size": [0.2, 0.4],
+            "weak_epochs": WEAK_EPOCHS,
+            "weak": weak,
+        },
+        "teacher": {
+            "size": row.teacher,
+            "checkpoint": None,
+            "backbone": _backbone(row.teacher, root),
+            "seed": SEED,
+            "epochs": EPOCHS,
+            "lr": 4e-3,
+            "clip_norm": 35 if is_x else None,
+            "augment": wide | {"weak": weak | wide} if is_x else None,
+        },
+        "student": {
+            "size": row.student,
+            "backbone": _backbone(row.student, root),
+            "seed": SEED,
+            "epochs": EPOCHS,
+            "lr": 4e-3,
+            "clip_norm": None,
+        },
+        "train": {
+            "batch": 8 * row.reference_batch,
+            "reference_batch": 8 * row.reference_batch,
+            "weight_decay": 0.05,
+            "warmup_steps": 1000,
+            "warmup_factor": 1e-5,
+            "flat": 0.5,
+            "final_lr": 0.05,
+            "ema": {"momentum": 2e-4, "gamma": 2000},
+            "validate_every": 10,
+            "keep": "best",
+        },
+        "loss": {
+            "alpha": 7e-5,
+            "beta": 0.1,
+            "gamma": 1.0,
+            "decay": True,
+            "logit_on": "all",
+            "feature_reduction": "sum",
+            "reference_batch": row.reference_batch,
+            "clip_norm": 1.0,
+        },
+        "stage2": {"init": "stage1", "epochs": STAGE2_EPOCHS, "lr": 4e-3, "seed": SEED, "schedule": "cosine"},
+        "evaluate": {
+            "flip_test": True,
+            "score_threshold": 0.2,
+            "nms": 0.9,
+            "batch": 64,
+            "bootstrap": 1000,
+            "seed": 0,
+        },
+        "export": {"opset": 17, "crops": 256},
+        "runtime": runtime(row.reference_batch),
+    }
+
+
+def runtime(micro_batch: int | None) -> dict[str, Any]:
+    return {
+        "device": "auto",
+        "devices": 1,
+        "precision": "auto",
+        "channels_last": "auto",
+        "compile": "auto",
+        "workers": "auto",
+        "threads": 1,
+        "micro_batch": micro_batch,
+    }
+
+
+def gpu() -> dict[str, Any]:
+    """Rendered data at the published input size and schedule, for one card."""
+    settings = published(ROWS[0], ubody=False)
+    rendered = {"source": "synthetic", "name": "rendered"}
+    changes: dict[str, dict[str, Any]] = {
+        "data": {
+            "root": "data",
+            "tracked": ["data/body"] * 3,
+            "train": [rendered | {"images": 40000, "seed": 1000}],
+            "val": [rendered | {"images": 1000, "seed": 2000}],
+            "boxes": "ground_truth",
+        },
+        "augment": {"weak_epochs": 6},
+        "teacher": {"size": "m", "backbone": None, "epochs": 60, "lr": 2e-3, "clip_norm": 10},
+        "student": {"backbone": None, "epochs": 60, "lr": 2e-3, "clip_norm": 10},
+        "train": {"batch": 256, "reference_batch": 256},
+        "stage2": {"epochs": 12, "lr": 2e-3},
+        "runtime": {"device": "cuda", "micro_batch": None},
+    }
+    return {name: values | changes.get(name, {}) for name, values in settings.items()}
+
+
+def settings_of(name: str, root: str = ROOT) -> dict[str, Any]:
+    """The settings of a recipe."""
+    for row in ROWS:
+        for data in ("coco", "coco-ubody"):
+            if name == f"{row.name}-{data}":
+                return published(row, ubody=data == "coco-ubody", root=root)
+    if name == GPU:
+        return gpu()
+    raise UserError(f"recipe {name}: there is none, allowed: {', '.join(names())}")
+
+
+def heading(name: str) -> str:
+    """The comment at the top of a recipe."""
+    if name == GPU:
+        return "Rendered people at 256x192, teacher m, student t, for one card. make recipe NAME=gpu-rendered"
+    row = next(row for row in ROWS if name.startswith(row.name))
+    data = "COCO-WholeBody + UBody" if name.endswith("ubody") else "COCO-WholeBody"
+    figure = f"; published, detector boxes: {row.whole} AP whole body" if name.endswith("ubody") else ""
+    weights = f"{BACKBONES[row.teacher]} and {BACKBONES[row.student]}"
+    return (
+        f"DWPose-{row.student} at {row.height}x{row.width} with teacher RTMPose-{row.teacher}, on {data}{figure}.\n"
+        f"make recipe NAME={name} ROOT=/where/the/data/are\n"
+        f"Starting weights, to be put into ROOT/weights: {weights}\nfrom {_URL}"
+    )
+
+
+def as_yaml(settings: Mapping[str, Any], comment: str) -> str:
+    """Settings as the text of a params.yaml: a section a block, one setting a line."""
+    lines = [f"# {line}" for line in comment.splitlines()]
+    for name, section in settings.items():
+        lines += ["", f"{name}:"]
+        for key, value in section.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                lines += [f"  {key}:", *(f"    - {_flow(item)}" for item in value)]
+            else:
+                lines.append(f"  {key}: {_flow(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """A value on one line; what JSON writes is YAML, too."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if isinstance(value, str) and all(letter.isalnum() or letter in "/_.-" for letter in value):
+        return value
+    return json.dumps(value)
+
+
+def recipe_text(name: str, root: str = ROOT) -> str:
+    """The whole file of a recipe. Sums of starting weights that are already there are filled in."""
+    settings = settings_of(name, root)
+    from_settings_without_files(settings)
+    return as_yaml(settings, heading(name))
+
+
+def from_settings_without_files(settings: dict[str, Any]) -> None:
+    """Check settings apart from the files of starting weights, which may still have to be downloaded."""
+    checked = {name: dict(values) for name, values in settings.items()}
+    for section in ("teacher", "student"):
+        checked[section]["backbone"] = None
+    from_settings(checked)
+
+
+def with_sums(settings: dict[str, Any]) -> list[str]:
+    """Fill in the checksums of the starting weights that are there; return the paths of those that are not."""
+    missing = []
+    for section in ("teacher", "student"):
+        weights = settings[section]["backbone"]
+        if weights is None:
+            continue
+        if Path(weights["path"]).is_file():
+            weights["sha256"] = sha256_file(weights["path"])
+        else:
+            missing.append(weights["path"])
+    return missing
+
+
+def put_in_place(name: str, root: str) -> None:
+    """Write a recipe over params.yaml and say what still has to be fetched."""
+    settings = settings_of(name, root)
+    missing = with_sums(settings)
+    write_atomic(project.root() / "params.yaml", as_yaml(settings, heading(name)))
+    print(f"params.yaml is now the recipe {name} (git restore params.yaml brings the default back)")
+    for path in dict.fromkeys(missing):
+        print(f"to be downloaded: {_URL}{Path(path).name} -> {path}; then this command again, for its checksum")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m posedistill.pipeline.recipes", description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", help="put this recipe in the place of params.yaml; without it, list all")
+    parser.add_argument("--root", default=ROOT, help="folder with coco/, UBody/ and weights/, an absolute path")
+    parser.add_argument("--write", action="store_true", help="write recipes/*.yaml anew")
+    given = parser.parse_args(arguments)
+    try:
+        if not Path(given.root).is_absolute():
+            raise UserError(
+                f"--root {given.root}: found a relative path, allowed: an absolute one (runs in copies use it)"
+            )
+        if given.write:
+            for name in names():
+                write_atomic(project.root() / "recipes" / f"{name}.yaml", recipe_text(name))
+        elif given.name:
+            put_in_place(given.name, given.root)
+        else:
+            print("\n".join(names()))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

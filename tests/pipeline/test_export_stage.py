@@ -1,0 +1,133 @@
+"""The export stage: the file, its proof, and what the report shows of both."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from prepared_project import ROOT, make_project
+
+from posedistill.errors import UserError
+from posedistill.export.onnx_file import export_onnx
+from posedistill.params import load_params
+from posedistill.pipeline import export as stage
+from posedistill.reporting import export as report
+
+INPUT = (128, 96)
+
+
+@pytest.fixture(scope="module")
+def params():
+    params = load_params(ROOT / "params.yaml")
+    return dataclasses.replace(
+        params,
+        input=dataclasses.replace(params.input, height=INPUT[0], width=INPUT[1]),
+        student=dataclasses.replace(params.student, size="n"),
+        evaluate=dataclasses.replace(params.evaluate, batch=3),
+        export=dataclasses.replace(params.export, crops=7),
+        runtime=dataclasses.replace(params.runtime, workers=0, device="cpu"),
+    )
+
+
+@pytest.fixture(scope="module")
+def model(random_model):
+    return random_model("n", INPUT)
+
+
+@pytest.fixture
+def project(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path, model))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def exported(model, params, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("project"), model))
+        done = stage.export_student(params)
+        sheet = report.example_sheet(done, count=2)
+    return done, sheet
+
+
+def test_the_student_is_exported_and_proved(exported, model):
+    done, _ = exported
+    assert done.file_bytes > 4 * done.parameters  # float32, all of them
+    assert done.parity.crops == 7 and done.parity.points == 7 * 133
+    assert done.parity.good
+    assert done.persons == 8
+    ours, theirs = done.ap["wholebody"]
+    assert 0.2 < ours < 0.99  # neither 0 nor 1: an AP that would show a difference
+    assert abs(ours - theirs) <= 0.001
+    assert done.ap_difference <= 0.001
+
+
+def test_equal_models_give_equal_files(project, params):
+    digests = []
+    for _ in range(2):
+        stage.export_student(params)
+        digests.append(hashlib.sha256((project / "models" / "student.onnx").read_bytes()).hexdigest())
+    assert digests[0] == digests[1]
+
+
+def test_a_file_that_is_not_the_student_fails_the_stage_and_is_removed(project, params, random_model, monkeypatch):
+    other = random_model("n", INPUT, seed=1)
+    monkeypatch.setattr(stage, "export_onnx", lambda model, *arguments: export_onnx(other, *arguments))
+    with pytest.raises(RuntimeError, match="differs from the model"):
+        stage.export_student(params)
+    assert not (project / "models" / "student.onnx").exists()
+
+
+def test_a_large_set_is_judged_in_part_the_same_for_both(project, params, model, monkeypatch):
+    monkeypatch.setattr(stage, "MOST_PERSONS", 3)
+    done = stage.export_student(params)
+    assert done.persons == 3
+    assert done.ap["wholebody"][0] > 0.2  # the other images' persons do not count as missed
+
+
+def test_crops_are_the_first_persons_in_order(project, params):
+    few, more = (stage.first_crops(params, stage.ValStore("prepared/val-rendered"), count) for count in (2, 100))
+    assert len(few) == 2 and len(more) == 8
+    assert torch.equal(few, more[:2])
+    assert few.shape[1:] == (3, *INPUT)
+
+
+def test_tables_of_the_report(exported):
+    done, sheet = exported
+    facts = report.facts(done)
+    assert facts["input"] == "input [batch, 3, 128, 96]"
+    assert facts["outputs"] == "simcc_x [batch, 133, 192], simcc_y [batch, 133, 256]"
+    text = report.parity_table(done).markdown()
+    assert "931 points" in text and "≤ 0.0001" in text and "8 persons" in text
+    assert "whole body" in report.ap_table(done).markdown()
+    assert np.asarray(sheet).std() > 10
+
+
+def measured():
+    rows = [
+        {"size": "n", "input_size": "128x96", "runtime": runtime, "device": "cpu", "batch": batch}
+        | {"median_ms": batch * slow, "p95_ms": 2.0 * batch * slow, "persons_per_s": 1000 / slow}
+        for runtime, slow in (("pytorch", 4), ("onnxruntime", 2))
+        for batch in (1, 8, 32)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_latency_is_quoted_from_the_measurements_of_all_machines(tmp_path):
+    for machine in ("b-cpu", "a-gpu"):
+        measured().to_csv(tmp_path / f"{machine}.csv", index=False)
+    latency = report.read_latency(tmp_path)
+    assert latency["machine"].unique().tolist() == ["a-gpu: n 128x96", "b-cpu: n 128x96"]
+    text = report.latency_table(latency).markdown()
+    assert "b-cpu: n 128x96, onnxruntime (cpu), batch 8 | 16.00 | 32.00 | 500" in text
+    figure = report.latency_figure(latency)
+    assert [panel.get_title(loc="left") or panel.get_title() for panel in figure.axes] == latency[
+        "machine"
+    ].unique().tolist()
+    assert np.allclose(figure.axes[0].lines[1].get_ydata(), 2)  # ms per person
+
+
+def test_missing_measurements_say_how_to_make_them(tmp_path):
+    with pytest.raises(UserError, match="benchmark latency"):
+        report.read_latency(tmp_path)
