@@ -11,7 +11,7 @@ import pytest
 
 from posedistill import project
 from posedistill.errors import UserError
-from posedistill.files import atomic_path, dumps_json, loads_json, sha256_file, write_atomic
+from posedistill.files import atomic_path, dumps_json, loads_json, refuse_overwrite, sha256_file, write_atomic
 
 ROOT = Path(__file__).parents[1]
 
@@ -102,6 +102,17 @@ def test_outside_a_project_is_one_line(tmp_path, monkeypatch):
         project.root()
 
 
+def test_checkpoints_live_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("POSEDISTILL_ROOT", str(tmp_path / "project"))
+    monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", str(tmp_path / "elsewhere"))
+    assert project.checkpoints() == tmp_path / "elsewhere"
+    monkeypatch.delenv("POSEDISTILL_CHECKPOINTS")
+    assert project.checkpoints() == tmp_path / "project" / ".checkpoints"
+    # a temporary copy that DVC runs an experiment in
+    monkeypatch.setenv("POSEDISTILL_ROOT", str(tmp_path / "project" / ".dvc" / "tmp" / "exps" / "standalone" / "abc"))
+    assert project.checkpoints() == tmp_path / "project" / ".checkpoints"
+
+
 @pytest.mark.parametrize("pretty", [True, False])
 def test_json_is_the_same_without_orjson(monkeypatch, pretty):
     content = {"a": [1, 2.5, 1e-7, None, True], "ä": {}, "b": [], "c": {"d": 'x\n"y"'}}
@@ -111,3 +122,21 @@ def test_json_is_the_same_without_orjson(monkeypatch, pretty):
     assert loads_json(fast) == content
     with pytest.raises(ValueError):
         loads_json(b"{")
+
+
+def test_an_input_is_never_an_output(tmp_path):
+    source, folder = tmp_path / "in.json", tmp_path / "pictures"
+    source.write_text("precious")
+    folder.mkdir()
+    (folder / "a.jpg").write_text("a")
+    (tmp_path / "link").symlink_to(source)
+    os.link(source, tmp_path / "hard")
+    for output in ("in.json", "pictures/../in.json", "link", "hard"):
+        with pytest.raises(UserError, match="is read by this command"):
+            refuse_overwrite(tmp_path / output, None, source)
+    with pytest.raises(UserError, match="a.jpg"):
+        refuse_overwrite([tmp_path / "new", folder / "a.jpg"], folder)
+    with pytest.raises(UserError, match="new"):  # also where the file does not exist yet
+        refuse_overwrite(tmp_path / "new", tmp_path / "new")
+    refuse_overwrite([folder / "new.jpg", tmp_path / "out.json"], source, folder, tmp_path / "missing")
+    assert source.read_text() == "precious"

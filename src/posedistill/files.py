@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, their checksums, and JSON."""
+"""Atomic files, outputs that spare the inputs, checksums and JSON."""
 
 import errno
 import hashlib
@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
 
 
 def writable_folder(path: str | Path) -> Path:
-    """The folder `path`, made if it is not there; a UserError if nothing can be written in it."""
+    """Create the folder `path` if it does not exist and return it; raises UserError if it is not writable."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -71,22 +71,49 @@ def writable_folder(path: str | Path) -> Path:
         raise UserError(f"cannot write into {path}: {reason}") from error
 
 
+def refuse_overwrite(output: str | Path | Iterable[Path], *inputs: str | Path | None) -> None:
+    """UserError if writing `output` (one file or several) would replace one of `inputs`.
+
+    Symbolic and hard links to an input count as the input. An input folder stands for the files below it. None, an
+    option that was not given, is skipped.
+    """
+    read = [Path(path) for path in inputs if path is not None]
+    names = {path.resolve() for path in read}
+    files = {_identity(path) for path in read} - {None}
+    folders = {path.resolve() for path in read if path.is_dir()}
+    for target in map(Path, [output] if isinstance(output, str | Path) else output):
+        real = target.resolve()
+        below = target.is_file() and not folders.isdisjoint(real.parents)
+        if real in names or _identity(target) in files or below:
+            raise UserError(
+                f"{printable(target)}: is read by this command, which would overwrite it; choose another output"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What all hard links of a file have in common; None if it does not exist."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def files_below(folder: str | Path) -> list[Path]:
-    """All files below a folder, sorted; linked folders are gone into, each real folder once."""
-    found, seen = [], set()
+    """All files below a folder, sorted; follows linked folders, each real folder once."""
+    found, visited = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        if real in visited:
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         found += [Path(place, name) for name in names]
     return sorted(found)
 
 
 def printable(name: str | Path) -> str:
-    """A file's name as one line of text that can be written as UTF-8: what the disk holds in another encoding, and
-    control characters, become \\x… ."""
+    """A file name as one line of valid UTF-8: control characters and undecodable bytes become \\x… ."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
@@ -98,7 +125,7 @@ def sha256_file(path: str | Path) -> str:
 
 
 def loads_json(content: bytes) -> Any:
-    """Parse JSON; a ValueError (json.JSONDecodeError) if it is none. By orjson, or the standard library without it."""
+    """Parse JSON with orjson, or the standard library without it; raises ValueError (json.JSONDecodeError) if invalid."""
     try:
         import orjson
     except ImportError:
