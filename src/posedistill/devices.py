@@ -11,6 +11,7 @@ from torch import Tensor, autocast, dtype, nn
 from torch import device as torch_device
 
 from posedistill.errors import UserError
+from posedistill.parallel import cores
 from posedistill.params import Runtime
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -69,9 +70,14 @@ def device_type(runtime: Runtime) -> str:
     return runtime.device
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def worker_processes(runtime: Runtime) -> int:
+    """Loader processes of this process: `runtime.workers`, or for `auto` on a GPU its share of the cores, up to 16, and
+    on the CPU one at most, which keeps up with a model that takes all cores."""
+    if runtime.workers != "auto":
+        return int(runtime.workers)
+    if device_type(runtime) == "cpu":
+        return min(1, cores() - 1)
+    return min(16, max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def choose(runtime: Runtime) -> Device:
@@ -84,16 +90,12 @@ def choose(runtime: Runtime) -> Device:
     precision = runtime.precision
     if precision == "auto":
         precision = "bfloat16" if cuda and torch.cuda.is_bf16_supported() else "float32"
-    workers = runtime.workers
-    if workers == "auto":
-        # On the CPU the model takes the cores, and one loader process keeps up with it.
-        workers = min(16, max(1, cores() // processes)) if cuda else min(1, cores() - 1)
     return Device(
         torch=torch.device("cuda", rank) if cuda else torch.device("cpu"),
         precision=getattr(torch, precision),
         channels_last=runtime.channels_last is not False,  # faster on GPUs, and on CPUs by a third
         compile=cuda if runtime.compile == "auto" else bool(runtime.compile),
-        workers=int(workers),
+        workers=worker_processes(runtime),
         threads=runtime.threads,
         micro_batch=runtime.micro_batch,
     )

@@ -1,4 +1,4 @@
-"""A process that shall not outlive the one that started it."""
+"""End a process when its parent dies."""
 
 import os
 import signal
@@ -6,9 +6,12 @@ import threading
 import time
 
 
-def end_with_parent() -> None:
-    """Send this process a SIGTERM, as one would by hand, as soon as its parent is gone without having ended it."""
-    parent = os.getppid()
+def end_with_parent(parent: int | None = None) -> None:
+    """Send this process a SIGTERM once its parent is gone: a parent that was killed cannot end its children.
+
+    parent: process id, where the parent may already have died before this call; default: the present parent.
+    """
+    parent = os.getppid() if parent is None else parent
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""Where the project is: notebooks, tests and the command line may be started from any folder."""
+"""Where the project and its checkpoints are: notebooks, tests and commands may be started from any folder."""
 
 import os
 from pathlib import Path
@@ -23,3 +23,16 @@ def enter() -> Path:
     folder = root()
     os.chdir(folder)
     return folder
+
+
+def checkpoints() -> Path:
+    """The folder of unfinished and finished work, absolute: POSEDISTILL_CHECKPOINTS, or .checkpoints in the project.
+
+    DVC runs experiments in temporary copies of the project (<project>/.dvc/tmp/exps/…); they share the project's
+    folder, so that `dvc exp run --temp` and queued runs find what is finished.
+    """
+    given = os.environ.get("POSEDISTILL_CHECKPOINTS")
+    if given:
+        return Path(given).resolve()
+    project, *_ = str(root()).partition(f"{os.sep}.dvc{os.sep}tmp{os.sep}exps{os.sep}")
+    return Path(project) / ".checkpoints"

@@ -10,7 +10,6 @@ from training_fakes import CPU, batches_of, folder, plan, same_weights, supervis
 
 from posedistill import files
 from posedistill.errors import UserError
-from posedistill.training import checkpoints
 from posedistill.training.checkpoints import RunFolder, digest_inputs, run_key
 from posedistill.training.loop import fit
 
@@ -128,11 +127,3 @@ def test_digests_follow_contents_and_names(tmp_path, monkeypatch):
     assert len({first["train"], second["train"], third["train"]}) == 3
     with pytest.raises(UserError, match="is not there"):
         digest_inputs({"teacher": tmp_path / "nothing"})
-
-
-def test_checkpoints_live_where_the_environment_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", str(tmp_path))
-    assert checkpoints.root() == tmp_path
-    monkeypatch.delenv("POSEDISTILL_CHECKPOINTS")
-    monkeypatch.setenv("POSEDISTILL_ROOT", str(tmp_path / "project"))
-    assert checkpoints.root() == tmp_path / "project" / ".checkpoints"

@@ -24,6 +24,8 @@ from posedistill.data.store import crops, jpeg
 from posedistill.data.store.parts import Picture, Task, by_picture, chunks, finished, make_part, notes_path
 from posedistill.errors import UserError
 from posedistill.files import dumps_json, printable, sha256_file, write_atomic
+from posedistill.fingerprint import code_hash
+from posedistill.parallel import cores, in_parts
 from posedistill.params import Params, Source
 from posedistill.pipeline import work
 from posedistill.reporting.preparation import overlap_with_ground_truth, part_statistics
@@ -60,7 +62,7 @@ def prepare(P: Params, out: Path | None = None, *, workers: int | None = None, p
     data_root = Path(P.data.root) if Path(P.data.root).is_absolute() else root / P.data.root
     if not data_root.is_dir():
         raise UserError(f"data.root: there is no folder {data_root}; README says how to fetch the data")
-    run = _Run(P, data_root, out, workers or work.cores(), progress)
+    run = _Run(P, data_root, out, workers or cores(), progress)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -182,7 +184,7 @@ class _Run:
     def _work_folder(self, read: _Set) -> Path:
         key = {
             "store": store.VERSION,
-            "code": _code(),
+            "code": code_hash("data.store.parts", "data.sources.load"),
             "set": read.name,
             "root": str(self.data_root),
             "sources": [dict(source.present()) for source in read.given],
@@ -213,7 +215,7 @@ class _Run:
             total=people, initial=people - left, unit="person", desc=f"preparing {kind}", disable=not self.progress
         ) as bar:
             start = time.perf_counter()
-            for done in work.in_parts(make_part, iter(todo), min(self.workers, len(todo))):
+            for done in in_parts(make_part, iter(todo), min(self.workers, len(todo))):
                 bar.update(done)
         if todo and self.progress:  # for whoever waits; a time has no place in the report, which is the same every time
             rate = left / max(time.perf_counter() - start, 1e-9)
@@ -329,15 +331,6 @@ def _nobody(read: _Set) -> UserError:
     if read.name == "train":
         return UserError(f"data.train: no person is left to train on: {reasons}")
     return UserError(f"data.val: source {read.names[0]}: no person is left to predict: {reasons}")
-
-
-def _code() -> str:
-    """Hash of the modules that make the parts: parts of another version are not mixed in."""
-    digest = hashlib.sha256()
-    modules = ("crops", "frames", "geometry", "jpeg", "parts", "person", "pixels", "store")
-    for name in (*modules, "coco", "sources", "ubody", "unlabelled"):
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    return digest.hexdigest()
 
 
 def _without(truth: dict[str, Any], broken: set[int]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from posedistill.errors import UserError
 from posedistill.files import sha256_file, write_atomic
-from posedistill.pipeline.work import cores, in_parts
+from posedistill.parallel import cores, in_parts
 from posedistill.synthetic.annotate import annotate
 from posedistill.synthetic.body import ASSET
 from posedistill.synthetic.scene import SceneOptions, Studio

@@ -13,7 +13,6 @@ settings find theirs again, and a finished training is read back in seconds.
 import hashlib
 import io
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ from posedistill.files import sha256_file, write_atomic
 
 KEPT = 2
 _DIGITS = 16
-
-
-def root() -> Path:
-    """The folder of all trainings: POSEDISTILL_CHECKPOINTS, or .checkpoints in the project."""
-    given = os.environ.get("POSEDISTILL_CHECKPOINTS")
-    return Path(given) if given else project.root() / ".checkpoints"
 
 
 def run_key(settings: dict[str, Any], inputs: dict[str, str], code: str) -> str:
@@ -138,7 +131,7 @@ def digest_inputs(paths: dict[str, Path]) -> dict[str, str]:
 
     Hashing a large store takes a while, so digests are remembered by path, size and modification time.
     """
-    cache_path = root() / "digests.json"
+    cache_path = project.checkpoints() / "digests.json"
     try:
         cache: dict[str, str] = json.loads(cache_path.read_text())
     except (OSError, ValueError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from posedistill import project
 from posedistill.data.feed.loader import train_loader
 from posedistill.data.store.arrow import TrainStore, ValStore
 from posedistill.devices import Device, choose, device_type, set_up
@@ -22,7 +23,7 @@ from posedistill.models.onnx_model import OnnxModel, wrap
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Augment, Params, Section, to_settings
 from posedistill.training import distributed
-from posedistill.training.checkpoints import RunFolder, digest_inputs, root, run_key, say
+from posedistill.training.checkpoints import RunFolder, digest_inputs, run_key, say
 from posedistill.training.loop import Plan, Row, fit
 from posedistill.training.objective import Objective
 from posedistill.training.schedule import build_schedule, scaled_lr
@@ -158,7 +159,7 @@ def _folder(P: Params, recipe: Recipe, where: Where, device: Device, devices: in
     inputs = digest_inputs({"train": prepared / "train", "val": _validation(prepared), **recipe.inputs})
     # What is seen of the validation set decides the result only where the best model is kept.
     code = code_hash(recipe.module, without=() if P.train.keep == "best" else VALIDATING)
-    return RunFolder(root() / f"{recipe.stage}-{run_key(settings, inputs, code)}")
+    return RunFolder(project.checkpoints() / f"{recipe.stage}-{run_key(settings, inputs, code)}")
 
 
 def _train(

@@ -63,7 +63,7 @@ def write_pictures(settings: Mapping[str, Any], body: Path, folder: Path, worker
 
     boxes.json holds COCO detections, one a person, and nothing of its keypoints; the annotations are removed.
     """
-    from posedistill.pipeline.work import cores
+    from posedistill.parallel import cores
     from posedistill.synthetic import render_dataset
 
     for source in _rendered(settings):
