@@ -1,0 +1,62 @@
+"""The stage `code`: which code does each stage of dvc.yaml use?  python -m posedistill.pipeline.code
+
+Writes code/<stage>.txt: a line for each function, class and constant that the stage's notebook and the runner use, with
+a hash of its syntax tree. Each stage depends on its own file, so a changed function reruns the stages that use it, and
+a changed comment reruns none.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from posedistill import project
+from posedistill.errors import UserError
+from posedistill.files import write_atomic
+from posedistill.fingerprint import used_code
+from posedistill.params import read_settings
+
+FOLDER = Path("code")
+RUNNER = "pipeline.notebook:run"
+
+
+def stage_notebooks(pipeline: Path = Path("dvc.yaml")) -> dict[str, Path]:
+    """Stage of dvc.yaml → the notebook that it runs."""
+    found = {}
+    for name, stage in read_settings(pipeline).get("stages", {}).items():
+        notebooks = [dep for dep in stage.get("deps", []) if dep.endswith(".ipynb")]
+        if len(notebooks) == 1:
+            found[name] = Path(notebooks[0])
+    return found
+
+
+def notebook_source(path: Path) -> str:
+    """The code cells of a notebook as one text. UserError if it cannot be read."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a notebook that can be read ({error})") from error
+
+
+def write_code_files() -> None:
+    """Write code/<stage>.txt for every stage that runs a notebook."""
+    for stage, notebook in stage_notebooks().items():
+        try:
+            lines = used_code(RUNNER, notebook=notebook_source(notebook))
+        except SyntaxError as error:
+            raise UserError(f"{error.filename or notebook}, line {error.lineno}: {error.msg}") from error
+        write_atomic(FOLDER / f"{stage}.txt", "\n".join(lines) + "\n")
+
+
+def main() -> int:
+    try:
+        project.enter()
+        write_code_files()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
