@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from posedistill.params import load_params
 from posedistill.reporting import published
-from posedistill.reporting.tables import Table, interval, key_values, settings_table
+from posedistill.reporting.comparison import Difference
+from posedistill.reporting.tables import Table, interval, key_values, number, settings_table
 
 
 def test_missing_values_formats_and_marks():
@@ -41,3 +43,31 @@ def test_published_rows_are_named_as_published():
     frame = published.frame()
     assert all(name.endswith("published") for name in frame.index)
     assert frame.loc["DWPose-l 384×288, published", "wholebody"] == 66.5
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [
+        (-0.04, ".1f", "0.0"),
+        (-0.04, "+.1f", "0.0"),
+        (0.04, "+.1f", "0.0"),
+        (-0.06, "+.1f", "-0.1"),
+        (-10.0, ".0f", "-10"),
+        (-0.004, ".2%", "-0.40%"),
+        (17, ".2f", "17"),
+        (1200, ",.1f", "1,200"),
+        (17.0, ".2f", "17.00"),
+        (-0.0, ".3g", "0"),
+        (-0.05, ".2f", "-0.05"),
+        (None, ".1f", "–"),
+        (float("nan"), "+.1f", "–"),
+    ],
+)
+def test_numbers_have_no_sign_on_zero_and_counts_no_decimals(value, form, text):
+    assert number(value, form) == text
+
+
+def test_zeros_in_tables_and_differences_have_no_sign():
+    table = Table(pd.DataFrame({"gain": [-0.001, 0.25]}), "{:+.1f}")
+    assert [row[1] for row in table.cells()[1]] == ["0.0", "+0.2"]
+    assert str(Difference(-0.04, -0.01, 0.21)) == "0.0 [0.0, +0.2]"

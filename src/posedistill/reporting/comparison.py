@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from posedistill.reporting.curves import panels
 from posedistill.reporting.style import BLUE, GREY, MODEL_COLORS, MODEL_NAMES, ORANGE, PART_NAMES, RED
+from posedistill.reporting.tables import interval, number
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return f"{number(self.mean, '+.1f')} {interval(self.low, self.high, '+.1f')}"
 
     @classmethod
     def of(cls, values: tuple[float, float, float] | list[float]) -> "Difference":

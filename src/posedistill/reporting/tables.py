@@ -1,19 +1,45 @@
-"""Tables for reports: plain HTML and Markdown, with numbers rounded where they are shown."""
+"""Tables for reports as plain HTML and Markdown. Numbers are rounded only where they are shown."""
 
 import html
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 Format = str | Callable[[Any], str]
+MISSING = "–"
+_ZERO = re.compile(r"(?<![\d.,])[-+](0(?:\.0+)?)(?![\d.,]*\d)")
+
+
+def number(value: float | None, form: str = ".1f") -> str:
+    """A number as text, for tables and sentences: `form` is a format specification such as ".1f" or "+.1f".
+
+    A missing value (None, NaN) is "–", whole numbers (int) have no decimals, and what rounds to zero has no sign: never
+    "-0.0", never "17.00 points".
+    """
+    if value is None or math.isnan(value):
+        return MISSING
+    if isinstance(value, int) and form.endswith("f"):
+        form = ("+" if form.startswith("+") else "") + (",d" if "," in form else "d")
+    return _unsigned_zero(format(value, form))
+
+
+def interval(low: float, high: float, form: str = ".1f") -> str:
+    """An interval as text: [1.0, 2.5]."""
+    return f"[{number(low, form)}, {number(high, form)}]"
+
+
+def _unsigned_zero(text: str) -> str:
+    return _ZERO.sub(r"\1", text)
 
 
 class Table:
     """A data frame as a notebook shows it. The index is the first column; `notes` stand below.
 
-    `formats` maps a column to a format ("{:.1f}") or a function; missing values become "–". Rows named in `marked`
-    are set apart in grey (published values on other data, for example).
+    `formats` maps a column to a format ("{:.1f}") or a function; missing values become "–", zeros have no sign.
+    Rows named in `marked` are set apart in grey (published values on other data, for example).
     """
 
     def __init__(
@@ -40,12 +66,12 @@ class Table:
         return head, rows
 
     def _text(self, column: Any, value: Any) -> str:
-        if value is None or (isinstance(value, float) and value != value):
-            return "–"
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return MISSING
         form = self._formats.get(column)
         if form is None:
             return str(value)
-        return form(value) if callable(form) else form.format(value)
+        return form(value) if callable(form) else _unsigned_zero(form.format(value))
 
     def markdown(self) -> str:
         """As a Markdown table."""
@@ -123,11 +149,6 @@ def _setting(value: Any) -> Any:
 def _short(checksum: str) -> str:
     """Enough of a checksum to compare by eye: the whole would make the table wider than the page."""
     return f"{checksum[:8]}…" if len(checksum) > 8 else checksum
-
-
-def interval(low: float, high: float, digits: int = 1) -> str:
-    """An interval as text: [1.0, 2.5]."""
-    return f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _plain(value: Any) -> str:
