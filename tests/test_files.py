@@ -134,7 +134,7 @@ def test_an_input_is_never_an_output(tmp_path):
     for output in ("in.json", "pictures/../in.json", "link", "hard"):
         with pytest.raises(UserError, match="is read by this command"):
             refuse_overwrite(tmp_path / output, None, source)
-    with pytest.raises(UserError, match="a.jpg"):
+    with pytest.raises(UserError, match=r"a\.jpg"):
         refuse_overwrite([tmp_path / "new", folder / "a.jpg"], folder)
     with pytest.raises(UserError, match="new"):  # also where the file does not exist yet
         refuse_overwrite(tmp_path / "new", tmp_path / "new")

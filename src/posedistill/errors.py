@@ -1,4 +1,11 @@
-"""The one exception that means "the input is wrong", as opposed to "the program is wrong"."""
+"""The exception that means "the input is wrong" (not the program), and how its messages quote values."""
+
+import reprlib
+
+LIMIT = 200  # characters of a value in a message
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = LIMIT
 
 
 class UserError(Exception):
@@ -6,3 +13,18 @@ class UserError(Exception):
 
     The command line and the notebook runner print it as it is, without a traceback, and exit with code 2.
     """
+
+
+def shorten(value: object) -> str:
+    """`value` as one line of at most LIMIT characters for a message, cut between words where it has any.
+
+    Text stays as it is; of anything else, however large or deep, the beginning of its repr is taken.
+    """
+    try:
+        text = value if isinstance(value, str) else _REPR.repr(value)
+    except ValueError:  # Python refuses to print integers of thousands of digits
+        text = f"a very large {type(value).__name__}"
+    line = " ".join(text[: 10 * LIMIT].split())
+    if len(line) <= LIMIT:
+        return line
+    return (line[: LIMIT - 1].rpartition(" ")[0] or line[: LIMIT - 2]) + " …"

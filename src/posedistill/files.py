@@ -125,7 +125,7 @@ def sha256_file(path: str | Path) -> str:
 
 
 def loads_json(content: bytes) -> Any:
-    """Parse JSON with orjson, or the standard library without it; raises ValueError (json.JSONDecodeError) if invalid."""
+    """Parse JSON by orjson, or the standard library without it; raises ValueError (JSONDecodeError) if invalid."""
     try:
         import orjson
     except ImportError:
