@@ -20,7 +20,7 @@ def test_on_the_cpu_nothing_is_oversubscribed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(devices, "cores", lambda: 2)
     device = choose(runtime(device="auto", workers="auto"))
-    assert (device.torch.type, device.precision, device.compile) == ("cpu", torch.float32, False)
+    assert (device.device.type, device.precision, device.compile) == ("cpu", torch.float32, False)
     assert (device.threads, device.workers) == (1, 1)
     monkeypatch.setattr(devices, "cores", lambda: 1)
     assert choose(runtime(workers="auto")).workers == 0
@@ -34,7 +34,7 @@ def test_on_a_gpu_bfloat16_channels_last_and_compiled(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     device = choose(runtime(device="auto", workers="auto"))
-    assert (device.torch, device.precision) == (torch.device("cuda", 1), torch.bfloat16)
+    assert (device.device, device.precision) == (torch.device("cuda", 1), torch.bfloat16)
     assert device.channels_last and device.compile and device.workers == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     with pytest.raises(UserError, match="has 2"):

@@ -1,4 +1,4 @@
-"""What a training runs on, and how: `runtime`, with every `auto` decided."""
+"""The device that models run on and how they use it: `runtime` with every `auto` decided."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ Module = TypeVar("Module", bound=nn.Module)
 class Device:
     """A device and how to use it. `precision` is that of convolutions and matrix products; losses are float32."""
 
-    torch: torch_device
+    device: torch_device
     precision: dtype
     channels_last: bool
     compile: bool
@@ -31,14 +31,14 @@ class Device:
 
     @property
     def cuda(self) -> bool:
-        return self.torch.type == "cuda"
+        return self.device.type == "cuda"
 
     def autocast(self) -> autocast:
-        return autocast(self.torch.type, self.precision, enabled=self.precision != torch.float32)
+        return autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     def place(self, module: Module) -> Module:
         """`module` on the device, in the memory layout that is fast there."""
-        module.to(self.torch)
+        module.to(self.device)
         if self.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return module
@@ -47,9 +47,9 @@ class Device:
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images.contiguous()
 
     def facts(self) -> dict[str, Any]:
-        """What of this changes results, if only in the last bits: part of a training's key."""
+        """Everything here that changes results, if only in the last bits; part of a training's key."""
         return {
-            "device": self.torch.type,
+            "device": self.device.type,
             "precision": str(self.precision),
             "channels_last": self.channels_last,
             "compile": self.compile,
@@ -60,14 +60,22 @@ class Device:
         }
 
 
-def device_type(runtime: Runtime) -> str:
-    """cpu or cuda. `auto` takes the GPU if there is one; asked for one that is not there is a UserError, because a
-    training that silently runs on the CPU is found out days later."""
-    if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("runtime.device is cuda, but PyTorch finds no GPU here; allowed: auto, cpu")
-    if runtime.device == "auto":
+def choose_device(wanted: str, name: str = "--device") -> str:
+    """cpu or cuda for `wanted` (auto | cpu | cuda): `auto` takes the GPU if there is one.
+
+    UserError, naming the option or setting `name`, where cuda is wanted and PyTorch finds no GPU: a training that
+    silently falls back to the CPU is noticed days later.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{name} is cuda, but PyTorch finds no GPU here; allowed: auto, cpu")
+    if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return runtime.device
+    return wanted
+
+
+def device_type(runtime: Runtime) -> str:
+    """cpu or cuda for `runtime.device` (see `choose_device`)."""
+    return choose_device(runtime.device, "runtime.device")
 
 
 def worker_processes(runtime: Runtime) -> int:
@@ -91,7 +99,7 @@ def choose(runtime: Runtime) -> Device:
     if precision == "auto":
         precision = "bfloat16" if cuda and torch.cuda.is_bf16_supported() else "float32"
     return Device(
-        torch=torch.device("cuda", rank) if cuda else torch.device("cpu"),
+        device=torch.device("cuda", rank) if cuda else torch.device("cpu"),
         precision=getattr(torch, precision),
         channels_last=runtime.channels_last is not False,  # faster on GPUs, and on CPUs by a third
         compile=cuda if runtime.compile == "auto" else bool(runtime.compile),
@@ -102,7 +110,7 @@ def choose(runtime: Runtime) -> Device:
 
 
 def set_up(device: Device) -> None:
-    """Process-wide settings: threads, and the same numbers every time on the CPU."""
+    """Process-wide settings: number of threads, and deterministic algorithms on the CPU."""
     torch.set_num_threads(device.threads)
     if device.cuda:
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -110,14 +118,14 @@ def set_up(device: Device) -> None:
         torch.backends.cudnn.benchmark = True
     else:
         torch.use_deterministic_algorithms(True)
-        # Filling new memory costs time and only makes reads of what was never written show.
+        # Filling new memory takes time and only helps to find reads of uninitialised values.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         keep_memory()
 
 
 def keep_memory() -> None:
-    """Let the C library keep freed memory for the next step: given back to the system and asked for again, page by
-    page, it costs a fifth of a training step on the CPU. Where the library is another, nothing happens."""
+    """Make the C library keep freed memory for the next step: returning it to the system and faulting it in again, page
+    by page, takes a fifth of a training step on the CPU. Does nothing where the C library has no `mallopt`."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from posedistill.devices import choose_device
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
 from posedistill.inference.pose import Crops, PoseEstimator
-from posedistill.inference.weights import choose_device, describe_device, load_model
+from posedistill.inference.weights import describe_device, load_model
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.rtmpose import build_rtmpose
 

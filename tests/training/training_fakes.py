@@ -18,7 +18,7 @@ SIZE = (32, 32)
 RECIPE = 9
 
 CPU = Device(
-    torch=torch.device("cpu"),
+    device=torch.device("cpu"),
     precision=torch.float32,
     channels_last=False,
     compile=False,

@@ -119,13 +119,13 @@ def workshop(folder: Path) -> Iterator[None]:
 
 def synchronise(device: Device) -> None:
     if device.cuda:
-        torch.cuda.synchronize(device.torch)
+        torch.cuda.synchronize(device.device)
 
 
 def matrix_rate(device: Device) -> float:
     """Floating-point operations a second of a large matrix product in the device's precision, measured."""
     side, repeats = (8192, 20) if device.cuda else (512, 3)
-    left, right = (torch.randn(side, side, device=device.torch, dtype=device.precision) for _ in range(2))
+    left, right = (torch.randn(side, side, device=device.device, dtype=device.precision) for _ in range(2))
     torch.mm(left, right)
     synchronise(device)
     start = time.perf_counter()
@@ -211,8 +211,8 @@ def measure_with_loader(plan: Plan, P: Params, device: Device, micro_batch: int)
             synchronise(device)
             start, waited = time.perf_counter(), 0.0
         waited += wait
-        moved = (values.to(device.torch, non_blocking=True) for values in (given.images, given.keypoints, given.recipe))
-        images, keypoints, recipe = moved
+        parts = (given.images, given.keypoints, given.recipe)
+        images, keypoints, recipe = (values.to(device.device, non_blocking=True) for values in parts)
         step.images, step.keypoints = device.layout(to_model_input(images, recipe)), keypoints
         step()
     synchronise(device)
@@ -333,7 +333,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose(P.runtime)
     if not args.small:
         device = replace(device, compile=True)  # the steps are; the short training is not: compiling takes minutes
-    name = hardware(device.torch.type)
+    name = hardware(device.device.type)
     with tempfile.TemporaryDirectory() as folder, workshop(Path(folder)):
         prepare(P)
         persons = len(TrainStore("prepared/train"))

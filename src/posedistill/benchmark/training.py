@@ -64,7 +64,7 @@ def persons(batch: int, device: Device, input_size: tuple[int, int] = INPUT) -> 
     images = torch.randn(batch, 3, height, width, generator=generator)
     where = torch.rand(batch, 133, 2, generator=generator) * torch.tensor([width - 1.0, height - 1.0])
     keypoints = torch.cat((where, torch.ones(batch, 133, 1)), dim=2)
-    return device.layout(images.to(device.torch)), keypoints.to(device.torch)
+    return device.layout(images.to(device.device)), keypoints.to(device.device)
 
 
 class Step:

@@ -152,11 +152,3 @@ def predict_store(
 ) -> list[dict[str, Any]]:
     """COCO results of a validation store: predicted, scored, after OKS-NMS."""
     return predict_poses(model, store, params, device).without_duplicates(params.evaluate.nms).results()
-
-
-def device_of(params: Params) -> torch.device:
-    """Where to predict: `runtime.device`, a GPU if there is one for `auto`."""
-    wanted = params.runtime.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("runtime.device is cuda, but PyTorch finds no GPU here; allowed: auto, cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

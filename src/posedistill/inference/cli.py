@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from posedistill.devices import choose_device
 from posedistill.errors import UserError
 from posedistill.files import printable, writable_folder
 from posedistill.inference.boxes import Boxes, whole_image
@@ -16,7 +17,7 @@ from posedistill.inference.pose import PoseEstimator
 from posedistill.inference.predict import FindBoxes, Predicted, predict_source
 from posedistill.inference.sources import Source, open_source
 from posedistill.inference.videos import opencv_name
-from posedistill.inference.weights import WEIGHTS, box_padding, choose_device, describe_device, load_model
+from posedistill.inference.weights import WEIGHTS, box_padding, describe_device, load_model
 
 DESCRIPTION = "Predict 133 keypoints a person, write them as COCO results and draw them."
 EPILOG = (

@@ -54,15 +54,6 @@ def box_padding(path: str | Path, model: nn.Module) -> float:
     return origin.box_padding(Path(path), told)
 
 
-def choose_device(wanted: str) -> str:
-    """cpu or cuda. "auto" takes a GPU if there is one; asking for one that is not there is a UserError."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch finds no GPU here, allowed: auto, cpu")
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted
-
-
 def describe_device(model: nn.Module, device: str) -> str:
     """What computes, in words, for the first line that `predict` prints."""
     if isinstance(model, OnnxModel):

@@ -15,10 +15,11 @@ from tqdm import tqdm
 from posedistill.data.feed.loader import ValBatch
 from posedistill.data.geometry import box_to_center_scale, fix_aspect, warp_image, warp_matrix
 from posedistill.data.store.arrow import ValStore
+from posedistill.devices import device_type
 from posedistill.errors import UserError
 from posedistill.evaluation import bootstrap
 from posedistill.evaluation.mean_oks import PersonOks, mean_of, mean_oks_intervals, own_box_oks
-from posedistill.evaluation.predict import Poses, device_of, predict_batches, predict_poses
+from posedistill.evaluation.predict import Poses, predict_batches, predict_poses
 from posedistill.evaluation.records import GroundTruth, read_predictions
 from posedistill.evaluation.wholebody import Matched, match_wholebody, metrics_of
 from posedistill.models.checkpoint import load_checkpoint
@@ -102,7 +103,7 @@ def evaluate_model(params: Params, name: str) -> Evaluation:
     torch.set_num_threads(params.runtime.threads)
     sets = val_sets()
     model, size = _load(params, name)
-    model.to(device_of(params))
+    model.to(device_type(params.runtime))
     found = []
     for val_set in sets:
         found.append(judge(params, model, ValStore(PREPARED / f"val-{val_set}"), name, val_set, size))
@@ -115,7 +116,7 @@ def _load(params: Params, name: str) -> tuple[PoseModel, tuple[int, int]]:
     """The model, also a teacher that is an ONNX file, and its (parameters, MACs)."""
     path = MODELS / f"{name}.safetensors"
     if is_onnx(path):
-        onnx = OnnxModel(path, params.runtime.threads, str(device_of(params)))
+        onnx = OnnxModel(path, params.runtime.threads, device_type(params.runtime))
         return onnx.eval(), onnx.parameters_and_macs()
     model = load_model(params, name)
     return model, (count_parameters(model), count_macs(model))
@@ -125,7 +126,7 @@ def judge(
     params: Params, model: PoseModel, store: ValStore, name: str, val_set: str, size: tuple[int, int]
 ) -> Evaluation:
     """Predict and judge one validation set; `size` is (parameters, MACs) of the model. Writes nothing."""
-    poses = predict_poses(model, store, params, device_of(params))
+    poses = predict_poses(model, store, params, device_type(params.runtime))
     results = poses.without_duplicates(params.evaluate.nms).results()
     matched = match_wholebody(store.ground_truth, results)  # the rounded numbers that the file will hold
     truth = matched.truth
@@ -166,7 +167,7 @@ def _missing_own_poses(params: Params, model: PoseModel, store: ValStore, truth:
     return predict_batches(
         model,
         tqdm(batches, desc="own boxes", total=-(-len(rows) // params.evaluate.batch), unit="batch", leave=False),
-        device=device_of(params),
+        device=device_type(params.runtime),
         flip_test=params.evaluate.flip_test,
         score_threshold=params.evaluate.score_threshold,
     )

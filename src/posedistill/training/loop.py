@@ -104,7 +104,7 @@ def fit(
     optimizer = build_optimizer(objective, plan.schedule.lr, plan.weight_decay)
     parameters = [parameter for options in optimizer.param_groups for parameter in options["params"]]
     ema = ExpMomentumEMA(objective.averaged, plan.ema_momentum, plan.ema_gamma)
-    meter = Meter(device.torch)
+    meter = Meter(device.device)
     rows: list[Row] = []
     best: dict[str, Any] = {"val_ap": -math.inf}
     step = 0
@@ -128,7 +128,7 @@ def fit(
 
     if device.compile:
         objective.compile()
-    forward = distributed.wrap(objective, device.torch, group)
+    forward = distributed.wrap(objective, device.device, group)
     objective.train()
 
     with _bar(plan, step, group) as bar:
@@ -208,7 +208,7 @@ def _micro_batches(batch: Batch, device: Device, dtype: torch.dtype) -> Iterator
     part = device.micro_batch or size
     for start in range(0, size, part):
         images, keypoints, recipe = (
-            values[start : start + part].to(device.torch, non_blocking=True)
+            values[start : start + part].to(device.device, non_blocking=True)
             for values in (batch.images, batch.keypoints, batch.recipe)
         )
         images = device.layout(to_model_input(images, recipe).to(dtype))

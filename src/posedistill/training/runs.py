@@ -171,7 +171,7 @@ def _train(
     torch.manual_seed(recipe.seed)
     store = TrainStore(Path(where.prepared) / "train")
     plan = make_plan(P, recipe, len(store), group.size)
-    objective = distributed.synchronise_batch_norm(device.place(recipe.build(device)), device.torch, group)
+    objective = distributed.synchronise_batch_norm(device.place(recipe.build(device)), device.device, group)
 
     def batches(epoch: int, step: int) -> Iterator[Any]:
         weak = epoch >= plan.epochs - recipe.augment.weak_epochs and recipe.shape != "published"

@@ -17,7 +17,7 @@ def validation_ap(model: RTMPose, store: ValStore, P: Params, device: Device) ->
     models is the same. The stage `evaluate` gives the numbers to report."""
     with device.autocast():
         poses = predict_batches(
-            model, val_batches(store, P, BATCH, device.workers), device=device.torch, flip_test=False
+            model, val_batches(store, P, BATCH, device.workers), device=device.device, flip_test=False
         )
     found = evaluate_wholebody(store.ground_truth, poses.without_duplicates(NMS).results())
     return max(0.0, found["wholebody"]["AP"])
