@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
 
-import run_notebook
 from posedistill.params import read_settings
+from posedistill.pipeline import stage as stages
 
 ROOT = Path(__file__).parents[2]
 RUNNER = ROOT / "src" / "run_notebook.py"
@@ -28,13 +29,13 @@ stages:
       - reports/01_one.ipynb: {cache: false}
       - reports/figures/one: {cache: false}
   each:
-    matrix:
-      model: [a, b]
-    cmd: python src/run_notebook.py each@${item.model}
-    deps: [notebooks/02_each.ipynb]
-    params: [loss.beta]
-    plots:
-      - reports/02_each-${item.model}.ipynb: {cache: false}
+    foreach: {a: loss, b: student}
+    do:
+      cmd: python src/run_notebook.py each@${key}
+      deps: [notebooks/02_each.ipynb]
+      params: [loss.beta, "${item}.clip_norm"]
+      plots:
+        - reports/02_each-${key}.ipynb: {cache: false}
 """
 
 
@@ -210,21 +211,25 @@ def test_a_full_disk_is_one_line_and_the_committed_report_comes_back(project, mo
     (project.folder / "notebooks" / "01_one.ipynb").write_text(notebook("print(1)"))
     monkeypatch.chdir(project.folder)
     monkeypatch.setattr("papermill.execute_notebook", full)
-    monkeypatch.setattr(run_notebook, "prepare_environment", lambda runtime: None)
+    monkeypatch.setattr(stages, "kernel_environment", nullcontext)
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(project.folder))
     monkeypatch.delenv("POSEDISTILL_CHECKPOINTS", raising=False)
-    assert run_notebook.main(["one"]) == 2
+    assert stages.main(["one"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == "one: cannot write running.ipynb: No space left on device"
     assert project.report.read_text() == "committed report"
     assert project.figure.read_text() == "committed figure"
 
 
-def test_a_matrix_stage_gets_its_item(project):
+def test_one_of_several_stages_gets_its_name_and_its_settings(project):
     done = project.run("print(model, settings)", stage="each@b", parameters="settings = None\nmodel = 'a'")
     assert done.returncode == 0, done.stderr
-    beta = read_settings(ROOT / "params.yaml")["loss"]["beta"]
-    assert f"b {{'loss': {{'beta': {beta}}}}}" in (project.folder / "reports" / "02_each-b.ipynb").read_text()
+    all_settings = read_settings(ROOT / "params.yaml")
+    beta, clip = all_settings["loss"]["beta"], all_settings["student"]["clip_norm"]
+    assert (
+        f"b {{'loss': {{'beta': {beta}}}, 'student': {{'clip_norm': {clip}}}}}"
+        in (project.folder / "reports" / "02_each-b.ipynb").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,15 +253,41 @@ def test_without_a_parameters_cell_there_is_no_run(project):
     assert done.returncode == 2 and "no cell has the tag parameters" in done.stderr
 
 
-def test_temporary_copies_share_the_checkpoints_of_the_project(tmp_path, monkeypatch):
-    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
-    copy.mkdir(parents=True)
-    monkeypatch.delenv("POSEDISTILL_CHECKPOINTS", raising=False)
-    for folder in (tmp_path, copy):
-        monkeypatch.chdir(folder)
-        assert run_notebook.checkpoint_folder() == tmp_path / ".checkpoints"
-    monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", str(tmp_path / "elsewhere"))
-    assert run_notebook.checkpoint_folder() == tmp_path / "elsewhere"
+def test_a_long_folder_for_temporary_files(project, tmp_path):
+    """Sockets lie there, and their paths must be short."""
+    long = tmp_path / ("t" * 90)
+    long.mkdir()
+    (project.folder / "notebooks" / "01_one.ipynb").write_text(
+        notebook("import tempfile\nprint(tempfile.gettempdir())")
+    )
+    done = subprocess.run(
+        [sys.executable, RUNNER, "one"],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        env=project.environment() | {"TMPDIR": str(long)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip()) < 80
+
+
+def test_started_from_another_folder(project):
+    below = project.folder / "notebooks"
+    (below / "01_one.ipynb").write_text(notebook("print('done')"))
+    done = subprocess.run(
+        [sys.executable, RUNNER, "one"], cwd=below, capture_output=True, text=True, env=project.environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert "done" in project.report.read_text()
+
+
+def test_started_outside_of_a_project(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "POSEDISTILL_ROOT"}
+    done = subprocess.run(
+        [sys.executable, RUNNER, "one"], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("no dvc.yaml in ") and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

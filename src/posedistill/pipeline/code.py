@@ -13,17 +13,17 @@ from posedistill import project
 from posedistill.errors import UserError
 from posedistill.files import write_atomic
 from posedistill.fingerprint import used_code
-from posedistill.params import read_settings
+from posedistill.params import load_params, read_settings
 
 FOLDER = Path("code")
-RUNNER = "pipeline.notebook:run"
+RUNNER = "pipeline.stage:run"
 
 
 def stage_notebooks(pipeline: Path = Path("dvc.yaml")) -> dict[str, Path]:
     """Stage of dvc.yaml → the notebook that it runs."""
     found = {}
     for name, stage in read_settings(pipeline).get("stages", {}).items():
-        notebooks = [dep for dep in stage.get("deps", []) if dep.endswith(".ipynb")]
+        notebooks = [dep for dep in stage.get("do", stage).get("deps", []) if dep.endswith(".ipynb")]
         if len(notebooks) == 1:
             found[name] = Path(notebooks[0])
     return found
@@ -51,6 +51,7 @@ def write_code_files() -> None:
 def main() -> int:
     try:
         project.enter()
+        load_params("params.yaml")  # a fault in the settings is told before anything is trained
         write_code_files()
     except UserError as error:
         print(error, file=sys.stderr)

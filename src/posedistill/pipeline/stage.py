@@ -1,0 +1,111 @@
+"""Run one stage of dvc.yaml: its notebook, with the settings that the stage lists, becomes its report.
+
+A failing cell ends with one line, and what DVC removed of the committed reports before the run is put back from git.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posedistill import project
+from posedistill.errors import UserError
+from posedistill.params import from_settings, load_params
+from posedistill.parent import end_with_parent
+from posedistill.pipeline.notebook import CellFailed, execute, kernel_environment
+from posedistill.stages import read_stage, stage_settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage: its notebook, the report it becomes, and what the notebook is given."""
+
+    notebook: Path
+    report: Path
+    parameters: dict[str, Any]  # besides its settings: {"model": "stage1"} for evaluate@stage1
+    reported: tuple[str, ...]  # all outputs that git keeps, not DVC's cache
+
+
+def read_job(stage: str) -> Job:
+    """What dvc.yaml says about a stage, evaluate@stage1 for one of a `foreach`. UserError if it has no such stage."""
+    entry = read_stage(stage)
+    notebooks = [dep for dep in entry.get("deps", []) if dep.endswith(".ipynb")]
+    uncached = [
+        out
+        for kind in ("outs", "plots", "metrics")
+        for one in entry.get(kind, [])
+        if isinstance(one, dict)
+        for out, options in one.items()
+        if options.get("cache") is False
+    ]
+    reports = [out for out in uncached if out.endswith(".ipynb")]
+    if len(notebooks) != 1 or len(reports) != 1:
+        raise UserError(f"dvc.yaml: stage {stage} needs one notebook among its deps and one report among its plots")
+    _, _, model = stage.partition("@")
+    return Job(Path(notebooks[0]), Path(reports[0]), {"model": model} if model else {}, tuple(uncached))
+
+
+def checked_settings(stage: str) -> dict[str, Any]:
+    """The settings that the stage lists. All of params.yaml is checked: a fault in a later stage's settings is told
+    before the first stage trains."""
+    load_params("params.yaml")
+    settings = stage_settings(stage, Path.cwd())
+    from_settings(settings, stage)
+    return settings
+
+
+def put_back(job: Job) -> list[str]:
+    """Restore from git the committed reports that are missing: DVC removes a stage's outputs before it starts."""
+    if shutil.which("git") is None:
+        return []
+    command = ["git", "ls-files", "-z", "--deleted", "--", *job.reported]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    files = [name for name in listed.stdout.split("\0") if name]
+    if files:
+        subprocess.run(["git", "checkout-index", "--force", "--", *files], capture_output=True, check=False)
+    return [name for name in files if Path(name).exists()]
+
+
+def run(stage: str) -> None:
+    """Run one stage. Raises UserError for bad input, CellFailed where a cell fails for another reason."""
+    project.enter()
+    job = read_job(stage)
+    try:
+        with kernel_environment():
+            execute(job.notebook, job.report, {"settings": checked_settings(stage), **job.parameters})
+    except BaseException:
+        put_back(job)
+        raise
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Run the notebook of one pipeline stage and write its report.")
+    parser.add_argument("stage", help="a stage of dvc.yaml, such as stage1 or evaluate@stage1")
+    stage = parser.parse_args(arguments).stage
+    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: the kernel ends, the committed report comes back
+    if "DVC_STAGE" in os.environ:  # when dvc is killed, its stage must not train on beside the next run
+        end_with_parent()
+    try:
+        run(stage)
+        return 0
+    except CellFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, or a folder without write permission
+        print(f"{stage}: cannot write {error.filename or 'its files'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{stage}: interrupted; the next run continues from the last checkpoint", file=sys.stderr)
+        return 130
