@@ -48,19 +48,26 @@ def test_boxes_as_coco_detections(tmp_path):
     ("content", "message"),
     [
         (3, "expected a list of COCO detections"),
-        ({"a.jpg": 3}, "lists of boxes"),
+        ({"a.jpg": 3}, "a.jpg: found 3; expected a list .* lists of boxes"),
         ({"images": [{"id": 1}], "annotations": []}, "a list of COCO detections"),
-        ({"a.jpg": [[1, 2, 3]]}, r"a.jpg\[0\].*expected \[x, y, width, height\]"),
-        ({"a.jpg": [[1, 2, 0, 4]]}, "width and height above 0"),
-        ({"a.jpg": [[1, 2, "3", 4]]}, "pixels"),
-        ([{"bbox": [1, 2, 3, 4]}], r"\[0\]: expected an object with image_id"),
-        ([{"image_id": 1}], r"\[0\].bbox: found None"),
-        (["x"], r"\[0\]: expected an object"),
-        ({"a.jpg": [[0, 0, 1e300, 1e300]]}, "in pixels"),
-        ({"a.jpg": [[0, 0, 10**400, 1]]}, "in pixels"),
-        ({"a.jpg": [[True, 0, 1, 1]]}, "in pixels"),
-        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "score": None}], r"\[0\].score: found None, expected a number"),
-        ([{"image_id": 0.5, "bbox": [1, 2, 3, 4]}], r"\[0\]: found image_id or file_name 0.5"),
+        ({"a.jpg": [[1, 2, 3]]}, r"a.jpg\[0\]: box: found 3 values, expected 4 or 5 numbers: x, y, width, height"),
+        ({"a.jpg": [5]}, r"a.jpg\[0\]: box: found 5, expected 4 or 5 numbers"),
+        ({"a.jpg": [[1, 2, "3", 4]]}, r"a.jpg\[0\]: box: found '3', expected"),
+        ({"a.jpg": [[0, 0, 10**400, 1]]}, "expected 4 or 5 numbers"),
+        ({"a.jpg": [[True, 0, 1, 1]]}, "found True, expected 4 or 5 numbers"),
+        ({"a\0.jpg": [[1, 0, 1, 1]]}, "expected a file name"),
+        ([{"bbox": [1, 2, 3, 4]}], r"detections\[0\]: expected image_id or file_name"),
+        ([{"file_name": None, "bbox": [1, 2, 3, 4]}], r"detections\[0\]: expected image_id or file_name"),
+        ([{"image_id": 1}], r"detections\[0\]: bbox: found nothing, expected 4 numbers"),
+        ([{"image_id": 1, "bbox": 5}], r"detections\[0\]: bbox: found 5, expected 4 numbers"),
+        ([{"image_id": [1], "bbox": [1, 2, 3, 4]}], r"image_id: found \[1\], expected a whole number"),
+        (
+            [{"image_id": 1, "category_id": [1], "bbox": [1, 2, 3, 4]}],
+            r"category_id: found \[1\], expected a whole number",
+        ),
+        (["x"], r"detections\[0\]: found x, expected an object"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "score": None}], r"\[0\]: score: found nothing, expected a number"),
+        ([{"image_id": 0.5, "bbox": [1, 2, 3, 4]}], r"detections\[0\]: image_id: found 0.5"),
     ],
 )
 def test_bad_boxes_are_one_clear_error(tmp_path, content, message):
@@ -88,12 +95,56 @@ def test_both_ways_of_writing_an_umlaut_are_one_name(tmp_path):
     assert len(boxes(frame("u\u0308.jpg"))) == 1 and not boxes.notes()
 
 
+@pytest.mark.parametrize(
+    ("categories", "kept"),
+    [((0, 0, 0), 3), (("1", 1, None), 3), ((0, 1, 2), 1), (("0", 0, 0), 3), ((2, 2, 2), 0), ((0, 0, 5), 0)],
+)
+def test_category_0_is_a_person_where_it_is_the_only_one(tmp_path, categories, kept):
+    entry = {"image_id": 0, "bbox": [0, 0, 9, 9]}
+    boxes = Boxes(written(tmp_path / "boxes.json", [{**entry, "category_id": one} for one in categories]))
+    assert len(boxes(frame())) == kept
+    assert [f"{3 - kept} of 3 boxes left out, not a person: detections[" in note for note in boxes.notes()] == (
+        [True] if kept < 3 else []
+    )
+
+
+def test_boxes_that_are_none_are_counted(tmp_path):
+    boxes = Boxes(
+        written(tmp_path / "boxes.json", {"a.jpg": [[1, 2, 0, 4], [0, 0, 1e300, 9], [0, 0, None, 9], [1, 2, 3, 4]]})
+    )
+    assert boxes(frame()).tolist() == [[1, 2, 3, 4, 1]]
+    assert [note.partition(": ")[2] for note in boxes.notes()] == [
+        "1 of 4 boxes left out, empty box: a.jpg[0]",
+        "2 of 4 boxes left out, box not finite: a.jpg[1]",
+    ]
+
+
+def test_byte_order_mark_nan_and_names_that_are_not_utf8(tmp_path):
+    content = [{"file_name": "caf\udce9.jpg", "image_id": 3, "bbox": [0, 0, 9, 9], "score": float("nan")}]
+    content.append({**content[0], "score": 0.5})
+    path = tmp_path / "boxes.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    boxes = Boxes(path)
+    assert len(boxes(frame("caf\udce9.jpg"))) == 1 and boxes.read.dropped == {"box not finite": 1}
+
+
+def test_a_missing_file_name_is_not_a_name(tmp_path):
+    boxes = Boxes(written(tmp_path / "boxes.json", [{"file_name": None, "image_id": 7, "bbox": [0, 0, 9, 9]}]))
+    assert boxes.image_ids == {7} and len(boxes(frame("None", 7))) == 1
+
+
+def test_frames_of_a_video_go_by_their_number(tmp_path):
+    path = written(tmp_path / "boxes.json", [{"file_name": "frame_3.png", "image_id": 3, "bbox": [0, 0, 9, 9]}])
+    assert len(Boxes(path, by_number=True)(frame("v.mp4#3", 3))) == 1
+    assert len(Boxes(path)(frame("frame_3.png", 0))) == 1
+
+
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, f"[{'9' * 5001}]"])
 def test_boxes_that_are_not_json_or_not_there(tmp_path, content):
     (tmp_path / "boxes.json").write_text(content)
-    with pytest.raises(UserError, match="not JSON"):
+    with pytest.raises(UserError, match="not valid JSON"):
         Boxes(tmp_path / "boxes.json")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="there is no detection file"):
         Boxes(tmp_path / "none.json")
 
 

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.weights, device, threads)
     find_boxes: FindBoxes = whole_image
     if args.boxes is not None:
-        find_boxes = Boxes(args.boxes, args.box_score)
+        find_boxes = Boxes(args.boxes, args.box_score, by_number=source.kind == "video")
         source.number_as(find_boxes.image_ids)
     elif args.detector is not None:
         find_boxes = Detector(args.detector, args.box_score, threads, device)

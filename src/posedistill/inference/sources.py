@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from posedistill.data.sources.names import ids_are_numbers, numbers_in
 from posedistill.errors import UserError
 from posedistill.inference.videos import cut_short, opencv_name
 
@@ -59,8 +60,7 @@ class Source:
 
     def numbers(self) -> dict[str, int]:
         """File name → the number that it is; empty where two are the same number (1.jpg and 01.jpg)."""
-        found = {file.name: int(file.stem) for file in self.files if file.stem.isdecimal()}
-        return found if len(set(found.values())) == len(found) else {}
+        return numbers_in(file.name for file in self.files)
 
     def image_ids(self) -> list[int]:
         """The image_id of each picture: the number in its name if `numbered` (names without one count on after the
@@ -74,12 +74,11 @@ class Source:
     def number_as(self, wanted: set[int]) -> None:
         """Choose the reading of image_id under which boxes with the ids `wanted` belong to pictures of the folder.
 
-        Numbers in the names go first, as COCO has them, then places. Where neither fits all of them, as with the
-        detections of a whole data set and a few of its pictures, numbers are meant if there are any.
+        See `ids_are_numbers`. Without such ids or names nothing changes.
         """
         numbers = set(self.numbers().values())
         if wanted and numbers:
-            self.numbered = wanted <= numbers or not wanted <= set(range(len(self.files)))
+            self.numbered = ids_are_numbers(wanted, numbers, range(len(self.files)))
 
     def frames(self) -> Iterator[Frame]:
         return self._video() if self.kind == "video" else self._pictures()

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from posedistill import project
 from posedistill.data.person import Funnel
-from posedistill.data.sources import load as sources
+from posedistill.data.sources.persons import SourcePersons, read_source
 from posedistill.data.store import arrow as store
 from posedistill.data.store import crops, jpeg
 from posedistill.data.store.parts import Picture, Task, by_picture, chunks, finished, make_part, notes_path
@@ -90,7 +90,7 @@ class _Set:
 
     name: str
     given: Sequence[Source]
-    loaded: Sequence[sources.Loaded]
+    loaded: Sequence[SourcePersons]
     pictures: list[Picture]
     digests: list[dict[str, Any]]
 
@@ -167,7 +167,7 @@ class _Run:
         if self.P.data.boxes == "detections" and kept and kept[0].annotation_id < 0:
             self.report.sets[name]["overlap"] = overlap_with_ground_truth(kept, truth)
 
-    def _load(self, source: Source, split: str) -> sources.Loaded:
+    def _load(self, source: Source, split: str) -> SourcePersons:
         rendered = None
         if source.source == "synthetic":
             from posedistill.synthetic import render_dataset
@@ -179,12 +179,12 @@ class _Run:
             render_dataset(
                 self.data_root / "body", rendered, images, seed, workers=self.workers, progress=self.progress
             )
-        return sources.load(source, self.data_root, split=split, boxes=self.P.data.boxes, rendered=rendered)
+        return read_source(source, self.data_root, split=split, boxes=self.P.data.boxes, rendered=rendered)
 
     def _work_folder(self, read: _Set) -> Path:
         key = {
             "store": store.VERSION,
-            "code": code_hash("data.store.parts", "data.sources.load"),
+            "code": code_hash("data.store.parts", "data.sources.persons"),
             "set": read.name,
             "root": str(self.data_root),
             "sources": [dict(source.present()) for source in read.given],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from posedistill.data.person import Funnel, ImageRef
 from posedistill.data.sources import coco
+from posedistill.data.sources.detections import read_detections
 from posedistill.data.sources.json_stream import top_level
 from posedistill.errors import UserError
 
@@ -22,9 +23,13 @@ def locate(image):
 
 def read(path):
     funnel = Funnel("test")
-    persons = coco.read_persons(path, locate, funnel)
+    persons, _ = coco.read_annotations(path, locate, funnel)
     funnel.check()
     return persons, funnel
+
+
+def read_ground_truth(path):
+    return coco.read_annotations(path, locate, Funnel("test"), ground_truth=True)[1]
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def test_reads_what_the_published_loader_reads(shared):
     images = {person.image_id: person.image for person in persons}
     boxes = Funnel("test", what="detections")
     path = folder / "person_detection_results" / "test_coco_det_AP_H_56.json"
-    detections = coco.read_detections(path, images, boxes)
+    detections = read_detections(path, images, boxes)
     order = np.argsort([list(images).index(i) for i in expected["val_img"]], kind="stable")
     found = np.array([d.box for d in detections])
     found[:, 2:] += found[:, :2]
@@ -136,7 +141,7 @@ def test_body_only_coco(content, save):
     persons, funnel = read(path)
     assert funnel.kept == 6
     assert (persons[0].labels(use_valid_flags=True, parts="all")[17:] == 0).all()
-    truth = coco.read_ground_truth(path, lambda _: True)
+    truth = read_ground_truth(path)
     assert truth["annotations"][0]["face_kpts"] == [0.0] * 204
 
 
@@ -145,7 +150,7 @@ def test_ground_truth_keeps_crowds_and_unlabelled_persons(content, save):
     content["annotations"][1]["num_keypoints"] = 0
     content["annotations"][2]["category_id"] = 2
     content["annotations"][3]["bbox"][2] = float("inf")
-    truth = coco.read_ground_truth(save(content), lambda image: True)
+    truth = read_ground_truth(save(content))
     assert [a["id"] for a in truth["annotations"]] == [100, 101, 103, 104, 105]
     orjson.loads(orjson.dumps(truth))
     assert truth["annotations"][2]["bbox"][2] == 0
@@ -220,7 +225,7 @@ def test_numbers_beyond_all_pixels_count_as_not_finite(content, save):
     persons, funnel = read(path)
     assert persons[0].keypoints[23].tolist() == [0, 0, 0]
     assert funnel.notes == {"keypoints not finite, taken as unlabelled": 1}
-    truth = orjson.loads(orjson.dumps(coco.read_ground_truth(path, lambda _: True)))["annotations"][0]
+    truth = orjson.loads(orjson.dumps(read_ground_truth(path)))["annotations"][0]
     assert truth["num_keypoints"] == 17 and truth["area"] > 0 and truth["face_kpts"][:3] == [0, 0, 0]
 
 
@@ -261,7 +266,7 @@ def test_persons_are_those_of_the_category_person(content, save, categories, per
     content["annotations"].append(other)
     persons, funnel = read(save(content))
     assert len(persons) == len(content["annotations"]) - 1 and funnel.dropped == {coco.NOT_PERSON: 1}
-    truth = coco.read_ground_truth(save(content), lambda _: True)
+    truth = read_ground_truth(save(content))
     assert {entry["category_id"] for entry in truth["annotations"]} == {1} and len(truth["annotations"]) == len(persons)
 
 
@@ -274,7 +279,7 @@ def test_categories_without_persons_are_an_error(content, save):
 def test_an_area_of_zero_is_estimated_as_a_missing_one(content, save):
     """Otherwise not even a perfect prediction would count."""
     content["annotations"][0]["area"], content["annotations"][1]["area"] = 0, None
-    for entry in coco.read_ground_truth(save(content), lambda _: True)["annotations"][:2]:
+    for entry in read_ground_truth(save(content))["annotations"][:2]:
         assert entry["area"] == pytest.approx(0.53 * entry["bbox"][2] * entry["bbox"][3])
 
 
@@ -331,7 +336,7 @@ def test_mutated_files_either_read_with_balanced_books_or_say_one_clear_line(con
     for person in persons:
         assert np.isfinite(person.keypoints).all() and np.isfinite(person.box).all()
         assert person.box[2] > 0 and person.box[3] > 0
-    orjson.dumps(coco.read_ground_truth(path, lambda _: True))
+    orjson.dumps(read_ground_truth(path))
 
 
 @pytest.mark.parametrize(
@@ -349,7 +354,7 @@ def test_detections_dropped(tmp_path, entry, reason):
     images = {10: ImageRef("a.jpg", None, 320, 240, "a.jpg")}
     path.write_text(json.dumps([good, {**good, **entry}]))
     funnel = Funnel("d")
-    persons = coco.read_detections(path, images, funnel)
+    persons = read_detections(path, images, funnel)
     funnel.check()
     assert funnel.dropped == {reason: 1} and persons[0].box.tolist() == [-5, 2, 30, 40]  # not clipped, as published
 
@@ -358,17 +363,25 @@ def test_a_detection_without_a_score_is_an_error(tmp_path):
     path = tmp_path / "boxes.json"
     path.write_text('[{"image_id": 10, "bbox": [1, 2, 30, 40], "score": null}]')
     with pytest.raises(UserError, match=r"detections\[0\]: score"):
-        coco.read_detections(path, {}, Funnel("d"))
+        read_detections(path, {}, Funnel("d"))
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", "[1]", '[{"image_id": 1.5}]', '[{"image_id": 10, "bbox": [1], "score": 1}]', "x"]
+    "text",
+    [
+        '{"a.jpg": 3}',
+        '{"images": [], "annotations": []}',
+        "[1]",
+        '[{"image_id": 1.5}]',
+        '[{"image_id": 10, "bbox": [1], "score": 1}]',
+        "x",
+    ],
 )
 def test_detection_files_that_are_none(tmp_path, text):
     path = tmp_path / "boxes.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"boxes\.json"):
-        coco.read_detections(path, {}, Funnel("d"))
+        read_detections(path, {}, Funnel("d"))
 
 
 @pytest.mark.parametrize("name", ["a\0.jpg", "\udce9.jpg", ""])

@@ -128,7 +128,7 @@ def _without_clip(name: str) -> str:
 def load(
     source: Source, root: Path, split: str
 ) -> tuple[list[Person], list[Funnel], dict[str, Any] | None, list[Path], dict[str, Any]]:
-    """Persons, funnels, ground truth (validation), annotation files, details. See `sources.Loaded`."""
+    """Persons, funnels, ground truth (validation), annotation files, details. See `SourcePersons`."""
     base = root / "UBody"
     annotations = root / source.annotations if source.annotations else base / "annotations"
     images = root / str(source.images) if source.images else base / "images"
@@ -178,10 +178,9 @@ def load(
             skipped.kept += 1
             return frames.find(scene, PurePosixPath(image["file_name"].lstrip("/")), image, funnel)
 
-        for person in coco.read_persons(path, locate, funnel):
-            persons.append(_shifted(person, offset))
-        if split == "val":
-            truth = coco.read_ground_truth(path, lambda image, wanted=wanted: wanted(image) is None)  # type: ignore[misc]
+        found, truth = coco.read_annotations(path, locate, funnel, ground_truth=split == "val")
+        persons += [_shifted(person, offset) for person in found]
+        if truth is not None:
             _append(ground_truth, truth, offset, scene)
         funnels += [skipped, funnel]
         pictures += skipped.kept

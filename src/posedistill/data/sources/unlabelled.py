@@ -1,6 +1,6 @@
 """Pictures without labels, for distillation from a teacher alone: a folder of images, or a video, with person boxes.
 
-Every keypoint of such a person has weight 0: the label loss does not see it, the logit and feature losses do.
+Every keypoint of such a person has weight 0: the label loss ignores it, the logit and feature losses do not.
 Boxes: a COCO detection file. An entry's `file_name` is the safe way to name its picture. Its `image_id` is, as for
 `posedistill predict`, the number in the picture's name where the image_ids are such numbers, else the picture's place
 (from 0) in the sorted list of file names; for a video, the frame's number (from 0). Without boxes each picture is one
@@ -9,128 +9,121 @@ person.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from posedistill.data import pixels
-from posedistill.data.person import Funnel, ImageRef, Person, no_keypoints
+from posedistill.data import pixels, videos
+from posedistill.data.folders import is_video, list_folder
+from posedistill.data.person import Funnel, ImageRef, Person, SourcePersons, no_keypoints
+from posedistill.data.pixels import BrokenImage
 from posedistill.data.sources import coco
-from posedistill.data.sources.frame_rate import read_timing
-from posedistill.data.sources.json_stream import load_whole
-from posedistill.data.sources.ubody import VIDEO_SUFFIXES
-from posedistill.errors import UserError
-from posedistill.files import files_below, printable
+from posedistill.data.sources.detections import person, read_boxes
+from posedistill.data.sources.names import ids_are_numbers, numbers_in, spelling
+from posedistill.errors import UserError, shorten
+from posedistill.files import printable
 from posedistill.params import Source
 
 NO_PICTURE = "no such picture in this source"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+VIDEO_LEFT_OUT = "video in a folder of pictures, not read"
+CUT_OFF = "video cut off: its last frames are missing"
 
 
-def load(
-    source: Source, root: Path, split: str
-) -> tuple[list[Person], list[Funnel], dict[str, Any] | None, list[Path], dict[str, Any]]:
-    """Persons, funnels, no ground truth, files, details. See `sources.Loaded`."""
+def load(source: Source, root: Path, split: str) -> SourcePersons:
+    """Persons without labels. UserError if the source is no readable folder or video, or is to be validated on."""
     if split != "train":
         raise UserError(f"data.{split}: source {source.name} is unlabelled: it can only be trained on")
     place = root / str(source.images)
     funnel = Funnel(source.name)
-    if place.is_file() and place.suffix.lower() in VIDEO_SUFFIXES:
-        refs = _video_frames(place, source.step)
-    elif place.is_dir():
-        paths = [path for path in files_below(place) if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
-        if not paths:
-            raise UserError(f"source {source.name}: there are no pictures in {place}")
-        refs = {
-            i: ImageRef(str(path), None, *_size(path), printable(path.relative_to(place)))
-            for i, path in enumerate(paths)
-        }
+    if place.is_dir():
+        refs = _pictures(place, funnel)
+    elif place.is_file() and is_video(place):
+        refs = _frames(place, source.step, funnel)
     else:
-        raise UserError(f"source {source.name}: {place} is neither a folder of pictures nor a video")
+        raise UserError(f"source {source.name}: {printable(place)} is neither a folder of pictures nor a video")
+    if not refs:
+        raise UserError(f"source {source.name}: there are no pictures in {printable(place)}")
     if source.detections:
-        path = root / source.detections
-        persons, files = _boxes(path, refs, funnel), [path]
+        files = [root / source.detections]
+        persons = _boxes(files[0], refs, funnel)
     else:
-        persons, files = [], []
-        for identity, ref in refs.items():
-            funnel.read += 1
-            if ref.width == 1 or ref.height == 1:
-                funnel.drop(coco.DEGENERATE, ref.name)
-                continue
-            # An unreadable picture (0 × 0) is kept for now: reading it will say why, and it counts among the broken.
-            funnel.kept += 1
-            box = np.array([0, 0, max(ref.width, 1), max(ref.height, 1)], np.float32)
-            persons.append(Person(ref, identity, identity, box, no_keypoints(), float(ref.width * ref.height)))
-    return persons, [funnel], None, files, {"images": len(refs)}
+        files = []
+        persons = _whole_pictures(refs, funnel)
+    return SourcePersons(persons, [funnel], None, files, {"images": len(refs)})
+
+
+def _pictures(folder: Path, funnel: Funnel) -> dict[int, ImageRef]:
+    found = list_folder(folder, below=True)
+    for path in found.left_out:
+        funnel.note(VIDEO_LEFT_OUT, printable(path.relative_to(folder)))
+    return {
+        place: ImageRef(str(path), None, *_size(path), printable(path.relative_to(folder)))
+        for place, path in enumerate(found.pictures)
+    }
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture as it is decoded (EXIF applied); (0, 0) if it is unreadable."""
-    from PIL import Image, ImageOps
-
+    """(width, height) of a picture as it is decoded; (0, 0) if it cannot be: reading it will say why."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # of a TIFF, Pillow gives the turned size already
-            turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, ValueError, SyntaxError, ImageOps.Image.DecompressionBombError):
-        try:
-            height, width = pixels.decode(path.read_bytes()).shape[:2]  # what is read in the end
-        except (OSError, pixels.BrokenImage):
-            return 0, 0
-        return width, height
-    return (height, width) if turned else (width, height)
+        return pixels.header(path).upright
+    except BrokenImage:
+        return 0, 0
 
 
-def _video_frames(path: Path, step: int) -> dict[int, ImageRef]:
-    """Every step-th frame, numbered as the video counts them (`posedistill predict` numbers them the same way)."""
-    video = cv2.VideoCapture(str(path))
-    width, height = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    video.release()
-    count = len(read_timing(path).times)
-    if not count or not width or not height:
-        raise UserError(f"{path}: not a readable video")
-    return {i: ImageRef(str(path), i, width, height, f"{path.name}#{i}") for i in range(0, count, step)}
+def _frames(path: Path, step: int, funnel: Funnel) -> dict[int, ImageRef]:
+    """Every step-th frame, numbered as the video counts them (as `posedistill predict` does). Those that the end of a
+    file that was cut off has taken are among them: reading counts and names them as missing."""
+    try:
+        video = videos.probe(path)
+    except BrokenImage as error:
+        raise UserError(f"{printable(path)}: not a readable video") from error
+    if video.expected > len(video.times):
+        funnel.note(CUT_OFF, printable(path.name), video.expected - len(video.times))
+    frames = range(0, video.expected, step)
+    name = printable(path.name)
+    return {i: ImageRef(str(path), i, video.width, video.height, f"{name}#{i}") for i in frames}
+
+
+def _whole_pictures(refs: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
+    """One person per picture, whose box is the picture."""
+    persons = []
+    for place, ref in refs.items():
+        funnel.read += 1
+        if ref.width == 1 or ref.height == 1:
+            funnel.drop(coco.DEGENERATE, ref.name)
+            continue
+        funnel.kept += 1  # for now: an unreadable picture (0 × 0) is dropped when it is read
+        box = np.array([0, 0, max(ref.width, 1), max(ref.height, 1)], np.float32)
+        persons.append(Person(ref, place, place, box, no_keypoints(), float(ref.width * ref.height)))
+    return persons
 
 
 def _boxes(path: Path, refs: dict[int, ImageRef], funnel: Funnel) -> list[Person]:
     """Persons of a detection file. Entries name their picture by `file_name`, or by `image_id` where they have no
     `file_name`; in a video, whose frames have no names of their own, the `image_id` goes first."""
-    entries = load_whole(path, "detection file")
-    if isinstance(entries, list):
-        names = {ref.name: identity for identity, ref in refs.items()}
-        in_video = any(ref.frame is not None for ref in refs.values())
-        for index, entry in enumerate(entries):
-            if not _by_name(entry) or ("image_id" in entry and in_video):
-                continue
-            name = entry["file_name"]
-            if not isinstance(name, str) or name not in names:
-                raise UserError(f"{path}: detections[{index}]: file_name: there is no picture {name}")
-            entry["image_id"] = names[name]
-        _take_numbers(entries, refs, funnel)
-    persons = coco.detections_to_persons(path, entries, refs, funnel, NO_PICTURE, seen=True)
-    return [
-        Person(p.image, p.image_id, index, p.box, p.keypoints, float(p.box[2] * p.box[3]), False, p.score)
-        for index, p in enumerate(persons)
-    ]
-
-
-def _by_name(entry: Any) -> bool:
-    return isinstance(entry, dict) and "file_name" in entry
-
-
-def _take_numbers(entries: list[Any], refs: dict[int, ImageRef], funnel: Funnel) -> None:
-    """Replace image_ids that are numbers of file names (785 of 000000000785.jpg) by the places of these pictures."""
-    stems = {identity: Path(ref.name).stem for identity, ref in refs.items() if ref.frame is None}
-    numbers = {int(stem): identity for identity, stem in stems.items() if stem.isdecimal()}
-    if len(numbers) < sum(stem.isdecimal() for stem in stems.values()):
-        return  # two pictures with one number
-    counted = [entry for entry in entries if isinstance(entry, dict) and not _by_name(entry)]
-    wanted = {entry["image_id"] for entry in counted if isinstance(entry.get("image_id"), int)}
-    if numbers and wanted and (wanted <= numbers.keys() or not wanted <= refs.keys()):
-        for entry in counted:
-            if isinstance(entry.get("image_id"), int):
-                entry["image_id"] = numbers.get(entry["image_id"], -1)
-        funnel.note("boxes whose image_id is the number in a picture's name", count=len(counted))
+    found = read_boxes(path, funnel, default_score=1.0)
+    in_video = any(ref.frame is not None for ref in refs.values())
+    by_name = {spelling(ref.name): identity for identity, ref in refs.items()}
+    numbers = {} if in_video else {number: by_name[name] for name, number in numbers_in(by_name).items()}
+    pictures = [detection.picture(by_number=in_video) for detection in found]
+    image_ids = [picture for picture in pictures if isinstance(picture, int)]
+    if ids_are_numbers(set(image_ids), numbers, refs):
+        funnel.note("boxes whose image_id is the number in a picture's name", count=len(image_ids))
+    else:
+        numbers = {identity: identity for identity in refs}
+    persons = []
+    for detection, picture in zip(found, pictures):
+        if isinstance(picture, str) and picture not in by_name:
+            raise UserError(f"{path}: {detection.where}: file_name: there is no picture {shorten(picture)}")
+        place = by_name[picture] if isinstance(picture, str) else numbers.get(picture, -1)
+        if place not in refs:
+            funnel.drop(NO_PICTURE, f"image {picture}")
+        elif coco.beside(detection.box, refs[place]):
+            funnel.drop(coco.OUTSIDE, detection.where)
+        else:
+            funnel.kept += 1
+            persons.append(person(detection, place, refs[place]))
+    order = {identity: position for position, identity in enumerate(refs)}
+    persons.sort(key=lambda one: order[one.image_id])
+    return [replace(one, annotation_id=index) for index, one in enumerate(persons)]

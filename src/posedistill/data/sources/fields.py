@@ -1,0 +1,143 @@
+"""The values of COCO-style files: what is allowed where, and the words for what is not. The same for all commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posedistill.errors import UserError, shorten
+from posedistill.files import printable
+from posedistill.keypoints import NUM_KEYPOINTS, PARTS
+
+PERSON = 1  # category of persons in COCO
+LARGEST = 1e9  # pixels: a larger coordinate counts as infinite
+AREA_OF_BOX = 0.53  # a person's share of its box, where no area is annotated (CrowdPose, xtcocotools)
+IDS = 2**53  # JSON, Arrow and NumPy hold all smaller integers exactly
+WHOLE = "a whole number below 2^53"
+
+KEYPOINT_FIELDS = {
+    "body": "keypoints",
+    "foot": "foot_kpts",
+    "face": "face_kpts",
+    "lefthand": "lefthand_kpts",
+    "righthand": "righthand_kpts",
+}
+JOINED = 3 * NUM_KEYPOINTS  # length of `keypoints` where it holds all parts
+
+
+def wrong(source: str | Path, where: str, field: str, found: object, expected: str) -> UserError:
+    """The one line for a bad value: where it is, what was found and what would be right."""
+    shown = "nothing" if found is None else shorten(repr(found) if isinstance(found, str) else found)
+    return UserError(f"{printable(source)}: {where}: {field}: found {shown}, expected {expected}")
+
+
+def is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(int(value)) < IDS
+
+
+def is_number(value: object) -> bool:
+    """A number that a float can hold; NaN and infinity are numbers here, see `finite`."""
+    if isinstance(value, float | np.floating):
+        return True
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(int(value)) < 2**1023
+
+
+def finite(value: float | None) -> bool:
+    """Whether a pixel can have this coordinate: neither null, NaN, nor LARGEST or beyond."""
+    return value is not None and bool(abs(value) < LARGEST)
+
+
+def whole(source: str | Path, where: str, record: Any, field: str) -> int:
+    if not is_whole(record.get(field)):
+        raise wrong(source, where, field, record.get(field), WHOLE)
+    return int(record[field])
+
+
+def flag(source: str | Path, where: str, record: Any, field: str, expected: str = "0 or 1") -> int | None:
+    """0 or 1, also as text; None where the field is missing or null."""
+    value = record.get(field)
+    for meaning in (0, 1):
+        if isinstance(value, str | int | float | np.generic) and (value == meaning or value == str(meaning)):
+            return meaning
+    if value is None:
+        return None
+    raise wrong(source, where, field, value, expected)
+
+
+def category(source: str | Path, where: str, record: Any) -> int:
+    """`category_id`, also as text; persons where it is missing or null."""
+    value = record.get("category_id")
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        value = int(value)
+    if value is not None and not is_whole(value):
+        raise wrong(source, where, "category_id", value, WHOLE)
+    return PERSON if value is None else int(value)
+
+
+def person_categories(present: set[int], persons: set[int]) -> set[int]:
+    """Categories that mean a person in a file of results; `persons`, and 0 where it is the only one present (programs
+    that count categories from 0)."""
+    return persons | {0} if present == {0} else persons
+
+
+def is_file_name(value: object, errors: str = "surrogateescape") -> bool:
+    """Whether a file can have this name. Undecodable bytes on the disk are lone surrogates in Python, which `errors`
+    "strict" refuses."""
+    if not isinstance(value, str) or value == "" or "\0" in value:
+        return False
+    try:
+        value.encode("utf-8", errors)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def numbers(source: str | Path, where: str, field: str, values: Any, *counts: int) -> None:
+    """Check a list of numbers, one of `counts` long. null stands for NaN in files written by JavaScript and orjson."""
+    expected = " or ".join(map(str, counts)) + (" numbers" if max(counts) > 5 else " numbers: x, y, width, height")
+    if isinstance(values, np.ndarray):
+        values = values.ravel().tolist()
+    if not isinstance(values, list | tuple):
+        raise wrong(source, where, field, values, expected)
+    if len(values) not in counts:
+        raise UserError(f"{printable(source)}: {where}: {field}: found {len(values)} values, expected {expected}")
+    kinds = set(map(type, values))  # a fast way through hundreds of numbers
+    if kinds == {float}:
+        return
+    if kinds <= {int, float}:
+        try:
+            np.asarray(values, np.float64)
+            return
+        except OverflowError:
+            pass
+    for value in values:
+        if value is not None and not is_number(value):
+            raise wrong(source, where, field, value, expected)
+
+
+def keypoint_numbers(source: str | Path, where: str, record: Any) -> None:
+    """Check all keypoint fields of an annotation or a result, as far as they are there."""
+    for part, field in KEYPOINT_FIELDS.items():
+        if record.get(field) is not None:
+            count = 3 * (PARTS[part].stop - PARTS[part].start)
+            numbers(source, where, field, record[field], count, *([JOINED] if part == "body" else []))
+
+
+def keypoints_of(record: Any, dtype: type = np.float32) -> np.ndarray:
+    """[133, 3] of a checked record; parts that are missing or null are zero, null numbers NaN.
+
+    `keypoints` holds the body alone (51 numbers), or all parts (399).
+    """
+    keypoints = np.zeros((NUM_KEYPOINTS, 3), dtype)
+    for part, field in KEYPOINT_FIELDS.items():
+        values = record.get(field)
+        if values is None:
+            continue
+        with np.errstate(over="ignore"):  # beyond float32: infinite
+            array = np.asarray(values, dtype).reshape(-1, 3)
+        if len(array) == NUM_KEYPOINTS:
+            return array.copy()
+        keypoints[PARTS[part]] = array
+    return keypoints

@@ -1,0 +1,57 @@
+"""The sources of `data.train` and `data.val` as persons, with the account of what was read and dropped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from posedistill.data.person import Funnel, ImageRef, SourcePersons
+from posedistill.data.sources import coco, ubody, unlabelled
+from posedistill.data.sources.detections import read_detections
+from posedistill.data.sources.fields import wrong
+from posedistill.errors import UserError
+from posedistill.params import Source
+
+
+def read_source(source: Source, root: Path, *, split: str, boxes: str, rendered: Path | None = None) -> SourcePersons:
+    """Read one source. split: train | val; boxes: ground_truth | detections (validation alone).
+
+    root: data.root. rendered: the folder of a synthetic source's pictures. UserError names what is wrong and where.
+    """
+    if source.source == "synthetic":
+        assert rendered is not None
+        return _coco(source, rendered / "annotations.json", rendered / "images", split, None)
+    if source.source == "coco_wholebody":
+        detections = None
+        if split == "val" and boxes == "detections":
+            detections = root / str(source.detections)  # the settings' check has seen to it
+        return _coco(source, root / str(source.annotations), root / str(source.images), split, detections)
+    if source.source == "ubody":
+        return ubody.load(source, root, split)
+    return unlabelled.load(source, root, split)
+
+
+def _coco(source: Source, annotations: Path, images: Path, split: str, detections: Path | None) -> SourcePersons:
+    if not images.is_dir():
+        raise UserError(f"source {source.name}: there is no image folder {images}")
+    refs: dict[int, ImageRef] = {}
+
+    def locate(image: dict[str, Any]) -> ImageRef:
+        name = image["file_name"]
+        if Path(name).is_absolute():
+            raise wrong(annotations, f"image {image['id']}", "file_name", name, "a path inside the image folder")
+        ref = ImageRef(str(images / name), None, image["width"], image["height"], name)
+        refs[image["id"]] = ref
+        return ref
+
+    funnel = Funnel(source.name)
+    persons, truth = coco.read_annotations(annotations, locate, funnel, ground_truth=split == "val")
+    read = SourcePersons(persons, [funnel], truth, [annotations], {"images": len(refs)})
+    if detections is not None:
+        read.others, read.annotated = refs, Counter(person.image_id for person in persons)
+        found = Funnel(source.name, what="detections")
+        read.persons = read_detections(detections, refs, found)
+        read.funnels.append(found)
+        read.files.append(detections)
+    return read
