@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from posedistill.models.simcc import decode, encode, label_weight, sigma
+from posedistill.data.geometry import label_sigma
+from posedistill.models.simcc import decode, encode, label_weight
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden/simcc/codec.npz")
 SIZES = {"256": (256, 192), "384": (384, 288)}
@@ -36,9 +37,9 @@ def test_decoding_is_the_published(name, input_size):
 
 
 def test_sigmas():
-    assert sigma((256, 192)) == (4.9, 5.66)
-    assert sigma((384, 288)) == (6.0, 6.93)
-    assert sigma((128, 96)) == (3.46, 4.0)
+    assert label_sigma((256, 192)) == (4.9, 5.66)
+    assert label_sigma((384, 288)) == (6.0, 6.93)
+    assert label_sigma((128, 96)) == (3.46, 4.0)
 
 
 @pytest.mark.parametrize("input_size", [(32, 32), (128, 96), (96, 352)])

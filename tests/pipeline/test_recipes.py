@@ -106,11 +106,11 @@ def test_data_and_starting_weights(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_sigma_of_the_input_size_is_the_published_one(name):
-    from posedistill.models.simcc import sigma
+    from posedistill.data.geometry import label_sigma
 
     expected = (6.0, 6.93) if "384x288" in name else (4.9, 5.66)
     assert all(
-        math.isclose(a, b, abs_tol=1e-9) for a, b in zip(sigma(params_of(name).input.size), expected, strict=True)
+        math.isclose(a, b, abs_tol=1e-9) for a, b in zip(label_sigma(params_of(name).input.size), expected, strict=True)
     )
 
 

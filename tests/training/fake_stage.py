@@ -77,13 +77,23 @@ class FakeStore:
 def put_in_place(asked: list | None = None) -> None:
     """Replace stores, loader and validation by fakes; `asked` gets the augmentation of each epoch."""
 
-    def loader(store, P, *, augment, batch, epoch, start_step, rank, world_size, **_):
-        if asked is not None:
-            asked.append((epoch, augment.dropout_p))
-        return batches_of(plan(EPOCHS, STEPS, batch), rank, world_size)(epoch, start_step)
+    class Loader:
+        def __init__(self, store, input, augment, *, batch, rank, world_size, **_):
+            self.augment, self.batches = augment, batches_of(plan(EPOCHS, STEPS, batch), rank, world_size)
+
+        def epoch(self, epoch, start_step=0):
+            if asked is not None:
+                asked.append((epoch, self.augment(epoch).dropout_p))
+            return self.batches(epoch, start_step)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
 
     runs.TrainStore = runs.ValStore = FakeStore
-    runs.train_loader = loader
+    runs.TrainLoader = Loader
     runs.validation_ap = lambda model, store, P, device: 0.25
 
 
@@ -102,18 +112,17 @@ def train(P: Params | None = None, where: Where | None = None) -> Run:
 
 def end_at(step: int, number: int, delay: float) -> None:
     """Send this process signal `number`, `delay` seconds after `step` (from 1) begins."""
-    loader = runs.train_loader
 
-    def ending(*arguments, epoch, start_step, **others):
-        batches = loader(*arguments, epoch=epoch, start_step=start_step, **others)
-        for at, batch in enumerate(batches, epoch * STEPS + start_step + 1):
-            if at == step and delay:
-                threading.Timer(delay, os.kill, (os.getpid(), number)).start()
-            elif at == step:
-                os.kill(os.getpid(), number)
-            yield batch
+    class Ending(runs.TrainLoader):
+        def epoch(self, epoch, start_step=0):
+            for at, batch in enumerate(super().epoch(epoch, start_step), epoch * STEPS + start_step + 1):
+                if at == step and delay:
+                    threading.Timer(delay, os.kill, (os.getpid(), number)).start()
+                elif at == step:
+                    os.kill(os.getpid(), number)
+                yield batch
 
-    runs.train_loader = ending
+    runs.TrainLoader = Ending
 
 
 if __name__ == "__main__":

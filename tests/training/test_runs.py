@@ -15,7 +15,7 @@ from posedistill.training.supervised import train_supervised
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project folder with fake data; yields (folder, augmentation asked for by epoch)."""
-    for name in ("TrainStore", "ValStore", "train_loader", "validation_ap"):
+    for name in ("TrainStore", "ValStore", "TrainLoader", "validation_ap"):
         monkeypatch.setattr(runs, name, getattr(runs, name))  # put back afterwards
     monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", "")
     monkeypatch.chdir(tmp_path)

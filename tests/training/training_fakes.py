@@ -52,7 +52,7 @@ def batch_at(epoch: int, step: int, batch: int, dtype: torch.dtype = torch.float
     spread = torch.randint(-6, 6, (133, 2), generator=torch.Generator().manual_seed(7))
     keypoints = torch.cat((centre[:, None] + spread, torch.ones(batch, 133, 1)), dim=2).to(dtype)
     keypoints[:, -10:, 2] = 0
-    return SimpleNamespace(images=images, keypoints=keypoints, recipe=no_augmentation(batch))
+    return SimpleNamespace(images=images, keypoints=keypoints, changes=no_augmentation(batch))
 
 
 def no_augmentation(batch: int) -> Tensor:

@@ -22,11 +22,12 @@ from posedistill import project
 from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
 from posedistill.data.feed import augment as augmentation
 from posedistill.data.feed.device_augment import to_model_input
-from posedistill.data.feed.loader import auto_workers, train_loader
+from posedistill.data.feed.loader import TrainLoader
 from posedistill.data.feed.pixel_changes import apply_median
 from posedistill.data.store import jpeg
 from posedistill.data.store.arrow import TrainStore
 from posedistill.errors import UserError
+from posedistill.parallel import cores
 from posedistill.params import Params, from_settings, load_params, to_settings
 from posedistill.pipeline.prepare import prepare
 from posedistill.synthetic import render_dataset
@@ -192,13 +193,13 @@ def _repetition(store: TrainStore, P: Params, samples: int, seed: int) -> dict[s
 
     worker, drawn = _timed(draw)
     views = [(store[index], sample.matrix) for (index, _), sample in zip(jobs, drawn)]
-    looked, _ = _timed(lambda: [augmentation.look(record, matrix, P.input.size) for record, matrix in views])
+    looked, _ = _timed(lambda: [augmentation.view_of(record, matrix, P.input.size) for record, matrix in views])
     parts = [_decoded(record, matrix, P.input.size) for record, matrix in views]
     decoded, _ = _timed(lambda: [jpeg.decode(*part) for part in parts if part])
     images = torch.from_numpy(np.stack([sample.image for sample in drawn]))
-    recipes = torch.from_numpy(np.stack([sample.recipe for sample in drawn]))
-    median, _ = _timed(lambda: [apply_median(sample.image, sample.recipe.copy()) for sample in drawn])
-    batches = [(images[s : s + BATCH], recipes[s : s + BATCH]) for s in range(0, samples, BATCH)]
+    changes = torch.from_numpy(np.stack([sample.changes for sample in drawn]))
+    median, _ = _timed(lambda: [apply_median(sample.image, sample.changes.copy()) for sample in drawn])
+    batches = [(images[s : s + BATCH], changes[s : s + BATCH]) for s in range(0, samples, BATCH)]
     device, _ = _timed(lambda: [to_model_input(*batch) for batch in batches])
     return {
         "worker": worker,
@@ -216,8 +217,8 @@ def _timed(function: Callable[[], list]) -> tuple[float, list]:
 
 
 def _decoded(record, matrix: np.ndarray, size: tuple[int, int]):  # type: ignore[no-untyped-def]
-    """Arguments with which `look` decodes this view."""
-    box = augmentation.seen(matrix, size)
+    """Arguments with which `view_of` decodes this view."""
+    box = augmentation.visible_part(matrix, size)
     if box[2] < 0 or box[3] < 0 or box[0] >= record.width or box[1] >= record.height:
         return None
     return record.jpeg, record.segments, record.width, record.height, box
@@ -225,23 +226,22 @@ def _decoded(record, matrix: np.ndarray, size: tuple[int, int]):  # type: ignore
 
 def _loader_rate(store: TrainStore, P: Params, seconds: float = 4.0) -> float:
     """Persons/s of wall time through the loader with its worker processes."""
-    workers = max(1, auto_workers("auto"))
+    workers = min(16, max(1, cores() - 1))
+    batch = min(BATCH, len(store))
+    with TrainLoader(store, P.input, lambda _: P.augment, batch=batch, seed=0, workers=workers) as loader:
 
-    def persons_of(epoch: int) -> int:
-        batches = train_loader(
-            store, P, augment=P.augment, batch=min(BATCH, len(store)), seed=0, epoch=epoch, workers=workers
-        )
-        return sum(len(batch.images) for batch in batches)
+        def persons_of(epoch: int) -> int:
+            return sum(len(batch.images) for batch in loader.epoch(epoch))
 
-    persons_of(0)  # starts the processes
-    persons, epoch, start = 0, 0, time.perf_counter()
-    while time.perf_counter() < start + seconds:
-        epoch += 1
-        persons += persons_of(epoch)
-    return persons / (time.perf_counter() - start)
+        persons_of(0)  # starts the processes
+        persons, epoch, start = 0, 0, time.perf_counter()
+        while time.perf_counter() < start + seconds:
+            epoch += 1
+            persons += persons_of(epoch)
+        return persons / (time.perf_counter() - start)
 
 
 def _bytes_a_person(store: TrainStore, P: Params) -> int:
     batch = min(4, len(store))
-    first = next(train_loader(store, P, augment=P.augment, batch=batch, seed=0, epoch=0, workers=0))
-    return sum(values.nbytes for values in (first.images, first.keypoints, first.recipe)) // batch
+    first = next(TrainLoader(store, P.input, lambda _: P.augment, batch=batch, seed=0).epoch(0))
+    return sum(values.nbytes for values in (first.images, first.keypoints, first.changes)) // batch

@@ -23,7 +23,7 @@ from posedistill import project
 from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
 from posedistill.benchmark.training import Step, distillation, persons
 from posedistill.data.feed.device_augment import to_model_input
-from posedistill.data.feed.loader import train_loader
+from posedistill.data.feed.loader import TrainLoader
 from posedistill.data.store.arrow import TrainStore
 from posedistill.devices import Device, choose, set_up
 from posedistill.errors import UserError
@@ -187,19 +187,10 @@ def measure_with_loader(plan: Plan, P: Params, device: Device, micro_batch: int)
     store = TrainStore("prepared/train")
     batch = min(micro_batch, len(store))
 
-    def epoch(number: int) -> Iterator[Any]:
-        return train_loader(
-            store,
-            P,
-            augment=P.augment,
-            batch=batch,
-            seed=0,
-            epoch=number,
-            workers=device.workers,
-            for_gpu=device.cuda,
-        )
-
-    batches = chain.from_iterable(map(epoch, count()))
+    loader = TrainLoader(
+        store, P.input, lambda _: P.augment, batch=batch, seed=0, workers=device.workers, for_gpu=device.cuda
+    )
+    batches = chain.from_iterable(map(loader.epoch, count()))
     objective = distillation(teacher, student, device, P.input.size)
     if device.compile:
         objective.compile()
@@ -211,12 +202,13 @@ def measure_with_loader(plan: Plan, P: Params, device: Device, micro_batch: int)
             synchronise(device)
             start, waited = time.perf_counter(), 0.0
         waited += wait
-        parts = (given.images, given.keypoints, given.recipe)
-        images, keypoints, recipe = (values.to(device.device, non_blocking=True) for values in parts)
-        step.images, step.keypoints = device.layout(to_model_input(images, recipe)), keypoints
+        parts = (given.images, given.keypoints, given.changes)
+        images, keypoints, changes = (values.to(device.device, non_blocking=True) for values in parts)
+        step.images, step.keypoints = device.layout(to_model_input(images, changes)), keypoints
         step()
     synchronise(device)
     seconds = time.perf_counter() - start
+    loader.close()
     return {
         "what": f"stage 1, {teacher} to {student}, with the loader",
         **_facts(device, P.input.size, batch),

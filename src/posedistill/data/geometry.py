@@ -43,6 +43,12 @@ def fix_aspect(scale: NDArray, size: tuple[int, int]) -> NDArray:
     return np.stack([np.where(wide, w, h * dtype(aspect)), np.where(wide, w / dtype(aspect), h)], axis=-1)
 
 
+def crop_of_box(box: ArrayLike, padding: float, size: tuple[int, int]) -> tuple[NDArray, NDArray]:
+    """Centre and aspect-fixed size of the crops of boxes (x, y, w, h) [..., 4] for inputs of `size` (height, width)."""
+    center, scale = box_to_center_scale(box, padding)
+    return center, fix_aspect(scale, size)
+
+
 def _third_point(a: NDArray, b: NDArray) -> NDArray:
     """`b` plus a - b turned by 90°: three points that are never on one line."""
     d = a - b
@@ -70,13 +76,6 @@ def warp_matrix(center: NDArray, scale: NDArray, rotation: float, size: tuple[in
 def transform_points(points: NDArray, matrix: NDArray) -> NDArray:
     """Apply an affine map [2, 3] to points [..., 2]."""
     return points @ matrix[:, :2].T + matrix[:, 2]
-
-
-def compose(outer: NDArray, inner: NDArray) -> NDArray[np.float64]:
-    """The affine map [2, 3] that first applies `inner`, then `outer`."""
-    linear = outer[:, :2] @ inner
-    linear[:, 2] += outer[:, 2]
-    return linear
 
 
 def input_to_image(points: NDArray, center: NDArray, scale: NDArray, size: tuple[int, int]) -> NDArray:
@@ -170,25 +169,32 @@ def draw_box_jitter(
     )
 
 
-@lru_cache(maxsize=16)
 def label_sigma(size: tuple[int, int]) -> tuple[float, float]:
-    """Standard deviation (x, y) in SimCC bins of the label distributions: sqrt(side / 8), two decimals."""
+    """Standard deviation (x, y) in SimCC bins of the label distributions: sqrt(side / 8), two decimals.
+
+    (4.9, 5.66) at 256x192 and (6.0, 6.93) at 384x288, the published values.
+    """
     return round(math.sqrt(size[1] / 8), 2), round(math.sqrt(size[0] / 8), 2)
 
 
-def in_frame(keypoints: NDArray, size: tuple[int, int], split: float = 2.0) -> NDArray[np.bool_]:
-    """Which keypoints [..., 2] (input pixels) carry a label: those whose distribution, cut at 3 sigma, meets the input.
+def label_range(size: tuple[int, int], split: float = 2.0) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Bins (low, high) of x and of y with a label, low <= bin < high: cut at 3 sigma, it meets the input.
 
     A keypoint a few pixels outside therefore still counts, as in the published codec.
     """
+    (x, y), (height, width) = label_sigma(size), size
+    return (-3 * x - 1, width * split + 3 * x), (-3 * y - 1, height * split + 3 * y)
+
+
+def in_frame(keypoints: NDArray, size: tuple[int, int], split: float = 2.0) -> NDArray[np.bool_]:
+    """Which keypoints [..., 2] (input pixels) carry a label, see `label_range`."""
     bins = np.rint(keypoints * split)
-    low, high = _frame_limits(size, split)
+    low, high = _label_limits(size, split)
     inside = (bins >= low) & (bins < high)
     return inside[..., 0] & inside[..., 1]
 
 
 @lru_cache(maxsize=16)
-def _frame_limits(size: tuple[int, int], split: float) -> tuple[NDArray, NDArray]:
-    """Bins (x, y) between which a label's centre may lie: bin - 3 sigma < bins, and bin + 3 sigma + 1 >= 0."""
-    radius = 3 * np.array(label_sigma(size))
-    return -radius - 1, np.array([size[1], size[0]]) * split + radius
+def _label_limits(size: tuple[int, int], split: float) -> tuple[NDArray, NDArray]:
+    low, high = np.transpose(label_range(size, split))
+    return low, high

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.feed.loader import ValBatch, val_batches
 from posedistill.data.geometry import input_to_image
-from posedistill.data.store.arrow import ValStore
+from posedistill.data.store.arrow import ValPersons, ValStore
+from posedistill.devices import worker_processes
 from posedistill.errors import UserError
 from posedistill.evaluation.records import FIELDS
 from posedistill.evaluation.scoring import keep_best, person_scores
@@ -111,12 +112,10 @@ def predict_batches(
             # in half precision bins beyond 256 could not be told apart
             simcc_x, simcc_y = (_full(logits) for logits in forward(model, images, flip_test=flip_test))
             keypoints, logits = (tensor.double().cpu().numpy() for tensor in decode(simcc_x, simcc_y))
-            # asarray: a loader may hand NumPy columns on as tensors
-            center, scale, box_score = (np.asarray(column) for column in (batch.center, batch.scale, batch.score))
-            points = input_to_image(keypoints, center[:, None], scale[:, None], model.input_size)
-            score = person_scores(box_score, logits, score_threshold)
-            ids = np.asarray(batch.image_id), np.asarray(batch.annotation_id)
-            found.append(Poses(*ids, points, logits, score, scale.prod(axis=1)))
+            points = input_to_image(keypoints, batch.center[:, None], batch.scale[:, None], model.input_size)
+            score = person_scores(batch.score, logits, score_threshold)
+            area = batch.scale.prod(axis=1)
+            found.append(Poses(batch.image_id, batch.annotation_id, points, logits, score, area))
     finally:
         model.train(mode)
     return Poses.join(found)
@@ -126,16 +125,30 @@ def _full(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def predict_poses(model: PoseModel, store: ValStore, params: Params, device: torch.device | str = "cpu") -> Poses:
-    """All boxes of a validation store, before NMS, with the settings of `params.evaluate`.
+def predict_poses(
+    model: PoseModel,
+    store: ValStore,
+    params: Params,
+    device: torch.device | str = "cpu",
+    persons: ValPersons | None = None,
+) -> Poses:
+    """Boxes of a validation store (default: all of it), before NMS, with the settings of `params.evaluate`.
 
     UserError if the model was made for another input size than the settings'.
     """
     if model.input_size != params.input.size:
         raise UserError(f"the model takes {model.input_size} pixels (height, width), the settings {params.input.size}")
-    size = params.evaluate.batch
-    batches = val_batches(store, params, size, padding=params.augment.box_padding)
-    bar = tqdm(batches, desc="predict", total=-(-len(store.persons) // size), unit="batch", leave=False)
+    persons = store.persons if persons is None else persons
+    batches = val_batches(
+        store,
+        params.input.size,
+        params.evaluate.batch,
+        persons=persons,
+        workers=worker_processes(params.runtime),
+        padding=params.augment.box_padding,
+    )
+    total = -(-len(persons) // params.evaluate.batch)
+    bar = tqdm(batches, desc="predict", total=total, unit="batch", leave=False)
     kind = torch.device(device).type
     with torch.autocast(kind, torch.bfloat16, enabled=params.runtime.precision == "bfloat16"):  # only if asked for
         return predict_batches(

@@ -8,16 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from posedistill.data.geometry import label_range, label_sigma
 from posedistill.models.head import SPLIT_RATIO
-
-
-def sigma(input_size: tuple[int, int]) -> tuple[float, float]:
-    """Standard deviation of the label (x, y) in bins: sqrt(size/8), to two decimals.
-
-    (4.9, 5.66) at 256×192 and (6.0, 6.93) at 384×288, the published values.
-    """
-    height, width = input_size
-    return round((width / 8) ** 0.5, 2), round((height / 8) ** 0.5, 2)
 
 
 def bins(keypoints: Tensor) -> Tensor:
@@ -32,9 +24,9 @@ def label_weight(keypoints: Tensor, input_size: tuple[int, int]) -> Tensor:
     still counts: part of its Gaussian is inside.
     """
     inside = torch.ones(keypoints.shape[:-1], dtype=torch.bool, device=keypoints.device)
-    for axis, (deviation, size) in enumerate(zip(sigma(input_size), input_size[::-1])):
+    for axis, (low, high) in enumerate(label_range(input_size, SPLIT_RATIO)):
         centre = bins(keypoints[..., axis])
-        inside &= (centre - 3 * deviation < size * SPLIT_RATIO) & (centre + 3 * deviation + 1 >= 0)
+        inside &= (centre >= low) & (centre < high)
     return torch.where(inside, keypoints[..., 2], torch.zeros((), dtype=keypoints.dtype, device=keypoints.device))
 
 
@@ -63,7 +55,7 @@ def encode(keypoints: Tensor, input_size: tuple[int, int], dtype: torch.dtype = 
     visible = torch.ones_like(keypoints[..., 0]) if keypoints.shape[-1] == 2 else keypoints[..., 2]
     counts = label_weight(torch.cat((keypoints[..., :2], visible[..., None]), dim=-1), input_size) >= 0.5
     labels = []
-    for axis, (deviation, size) in enumerate(zip(sigma(input_size), input_size[::-1])):
+    for axis, (deviation, size) in enumerate(zip(label_sigma(input_size), input_size[::-1])):
         gaussians = _gaussians if torch.compiler.is_compiling() else _kept_gaussians  # torch.compile sees no cache
         table = gaussians(size * SPLIT_RATIO, deviation, dtype, keypoints.device)
         row = bins(keypoints[..., axis]) + _reach(deviation)

@@ -14,6 +14,7 @@ from torch import Tensor
 from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.feed.loader import val_batches
 from posedistill.data.store.arrow import ValStore
+from posedistill.devices import worker_processes
 from posedistill.evaluation.predict import Poses, predict_batches
 from posedistill.evaluation.records import load_json
 from posedistill.evaluation.wholebody import evaluate_wholebody
@@ -114,7 +115,9 @@ def average_precision(params: Params, model: PoseModel, store: ValStore) -> tupl
 
 
 def _batches(params: Params, store: ValStore, most: int) -> islice:
-    return islice(val_batches(store, params, params.evaluate.batch, padding=params.augment.box_padding), most)
+    size, batch, padding = params.input.size, params.evaluate.batch, params.augment.box_padding
+    workers = worker_processes(params.runtime)
+    return islice(val_batches(store, size, batch, workers=workers, padding=padding), most)
 
 
 def _only(truth: dict[str, Any], image_ids: np.ndarray) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from posedistill import project
-from posedistill.data.feed.loader import train_loader
+from posedistill.data.feed.loader import TrainLoader
 from posedistill.data.store.arrow import TrainStore, ValStore
 from posedistill.devices import Device, choose, device_type, set_up
 from posedistill.errors import UserError
@@ -173,23 +173,9 @@ def _train(
     plan = make_plan(P, recipe, len(store), group.size)
     objective = distributed.synchronise_batch_norm(device.place(recipe.build(device)), device.device, group)
 
-    def batches(epoch: int, step: int) -> Iterator[Any]:
+    def augment(epoch: int) -> Augment:
         weak = epoch >= plan.epochs - recipe.augment.weak_epochs and recipe.shape != "published"
-        return iter(
-            train_loader(
-                store,
-                P,
-                augment=recipe.augment.weakened() if weak else recipe.augment,
-                batch=plan.batch,
-                seed=recipe.seed,
-                epoch=epoch,
-                workers=device.workers,
-                rank=group.rank,
-                world_size=group.size,
-                start_step=step,
-                for_gpu=device.cuda,
-            )
-        )
+        return recipe.augment.weakened() if weak else recipe.augment
 
     val_store = ValStore(_validation(Path(where.prepared)))
 
@@ -197,16 +183,28 @@ def _train(
         return validation_ap(model, val_store, P, device)
 
     curves = where.curves_path(recipe.stage)
-    result = fit(
-        objective,
-        plan,
-        batches,
-        device,
-        folder,
-        group=group,
-        validate=validate if recipe.validated else None,
-        on_rows=lambda rows: _write_curves(curves, rows),
-    )
+    with TrainLoader(
+        store,
+        P.input,
+        augment,
+        batch=plan.batch,
+        seed=recipe.seed,
+        epochs=plan.epochs,
+        workers=device.workers,
+        rank=group.rank,
+        world_size=group.size,
+        for_gpu=device.cuda,
+    ) as loader:
+        result = fit(
+            objective,
+            plan,
+            loader.epoch,
+            device,
+            folder,
+            group=group,
+            validate=validate if recipe.validated else None,
+            on_rows=lambda rows: _write_curves(curves, rows),
+        )
     if group.main:
         save_checkpoint(result.model, folder.finished_model)
         folder.finish({"rows": result.rows})

@@ -16,8 +16,7 @@ def validation_ap(model: RTMPose, store: ValStore, P: Params, device: Device) ->
     """Whole-body AP in [0, 1] of `model` on a validation store, without flip test: half the time, and the order of
     models is the same. The stage `evaluate` gives the numbers to report."""
     with device.autocast():
-        poses = predict_batches(
-            model, val_batches(store, P, BATCH, device.workers), device=device.device, flip_test=False
-        )
+        batches = val_batches(store, P.input.size, BATCH, workers=device.workers)
+        poses = predict_batches(model, batches, device=device.device, flip_test=False)
     found = evaluate_wholebody(store.ground_truth, poses.without_duplicates(NMS).results())
     return max(0.0, found["wholebody"]["AP"])

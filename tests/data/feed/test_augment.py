@@ -1,7 +1,5 @@
 """The statistics of the training samples are those of the published pipeline, and labels move with pixels."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
@@ -30,7 +28,7 @@ def augment():
 
 @pytest.fixture(scope="module")
 def inputs():
-    return replace(load_params().input, height=256, width=192)
+    return load_params().input.replaced(height=256, width=192)
 
 
 def record_with_markers():
@@ -96,7 +94,7 @@ def test_a_sample_depends_on_its_generator_alone(augment, inputs):
 
 def recipes(augment, count=6000, size=(256, 192)):
     rng = np.random.default_rng(0)
-    return np.array([augmentation.draw_recipe(augment, size, rng) for _ in range(count)])
+    return np.array([augmentation.draw_changes(augment, size, rng) for _ in range(count)])
 
 
 def test_rates_and_ranges_of_the_recipe(augment):
@@ -139,7 +137,7 @@ def test_half_body_rate_and_choice(augment):
 
 def test_look_beyond_the_picture_is_black(augment, inputs):
     record = record_with_markers()
-    image = augmentation.look(record, np.array([[1.0, 0, 5000], [0, 1, 0]]), (256, 192))
+    image = augmentation.view_of(record, np.array([[1.0, 0, 5000], [0, 1, 0]]), (256, 192))
     assert image.shape == (256, 192, 3) and not image.any()
 
 
@@ -164,14 +162,14 @@ def batch_of(picture, count=16):
 def test_batched_and_image_by_image_agree(picture, augment):
     """PyTorch on the device and OpenCV on the CPU: the same within a grey level or two (OpenCV's HSV has 8 bits)."""
     images = batch_of(picture)
-    recipe = recipes(augment, 16, (128, 96))
-    recipe[:6, pixel_changes.BLUR] = [3, 5, 7, 0, 3, 0]
-    recipe[:, pixel_changes.MEDIAN_BLUR] = 0  # is left to OpenCV
-    expected = pixel_changes.apply(images, recipe).astype(float)
-    batched = device_augment.apply_torch(torch.from_numpy(images), torch.from_numpy(recipe))
+    changes = recipes(augment, 16, (128, 96))
+    changes[:6, pixel_changes.BLUR] = [3, 5, 7, 0, 3, 0]
+    changes[:, pixel_changes.MEDIAN_BLUR] = 0  # is left to OpenCV
+    expected = pixel_changes.apply(images, changes).astype(float)
+    batched = device_augment.apply_torch(torch.from_numpy(images), torch.from_numpy(changes))
     difference = np.abs(batched.permute(0, 2, 3, 1).numpy() - expected)
     assert difference.mean() < 1 and np.quantile(difference, 0.99) < 6
-    on_cpu = device_augment.to_model_input(torch.from_numpy(images), torch.from_numpy(recipe))
+    on_cpu = device_augment.to_model_input(torch.from_numpy(images), torch.from_numpy(changes))
     assert (on_cpu - device_augment.normalise(batched)).abs().mean() < 0.02
 
 
@@ -185,10 +183,10 @@ def test_box_blur_equals_opencv(picture, side):
 
 def test_only_the_rows_that_ask_for_it_change(picture):
     images = torch.from_numpy(batch_of(picture))
-    recipe = torch.zeros(16, pixel_changes.RECIPE_LENGTH)
-    recipe[[3, 12], pixel_changes.BLUR] = torch.tensor([5.0, 7.0])
-    recipe[[5, 12], 1] = torch.tensor([20.0, -20.0])
-    changed = (device_augment.apply_torch(images, recipe) != images.permute(0, 3, 1, 2)).flatten(1).any(1)
+    changes = torch.zeros(16, pixel_changes.CHANGES_LENGTH)
+    changes[[3, 12], pixel_changes.BLUR] = torch.tensor([5.0, 7.0])
+    changes[[5, 12], 1] = torch.tensor([20.0, -20.0])
+    changed = (device_augment.apply_torch(images, changes) != images.permute(0, 3, 1, 2)).flatten(1).any(1)
     assert changed.nonzero().ravel().tolist() == [3, 5, 12]
 
 
@@ -198,24 +196,24 @@ def test_median_blur_happens_in_the_published_order_for_the_cpu_and_for_a_gpu(au
     plain = augment.replaced({"median_blur_p": 0.0, "blur_p": 1.0})
     for seed in range(5):
         done = augmentation.sample_train(record, always, inputs, np.random.default_rng(seed))
-        side = int(done.recipe[pixel_changes.MEDIAN_BLUR])
-        on_cpu = pixel_changes.apply(done.image[None], done.recipe[None])[0]
-        done = done._replace(image=pixel_changes.apply_median(done.image, done.recipe))
+        side = int(done.changes[pixel_changes.MEDIAN_BLUR])
+        on_cpu = pixel_changes.apply(done.image[None], done.changes[None])[0]
+        done = done._replace(image=pixel_changes.apply_median(done.image, done.changes))
         raw = augmentation.sample_train(record, plain, inputs, np.random.default_rng(seed))
-        assert not done.recipe[: pixel_changes.DROPOUT.start].any() and raw.recipe[pixel_changes.BLUR] > 0
-        np.testing.assert_array_equal(done.recipe[pixel_changes.DROPOUT], raw.recipe[pixel_changes.DROPOUT])
-        before = pixel_changes.blur(pixel_changes.jitter(raw.image, raw.recipe), raw.recipe)
+        assert not done.changes[: pixel_changes.DROPOUT.start].any() and raw.changes[pixel_changes.BLUR] > 0
+        np.testing.assert_array_equal(done.changes[pixel_changes.DROPOUT], raw.changes[pixel_changes.DROPOUT])
+        before = pixel_changes.blur(pixel_changes.jitter(raw.image, raw.changes), raw.changes)
         np.testing.assert_array_equal(done.image, cv2.medianBlur(before, side))
-        np.testing.assert_array_equal(on_cpu, pixel_changes.apply(done.image[None], done.recipe[None])[0])
+        np.testing.assert_array_equal(on_cpu, pixel_changes.apply(done.image[None], done.changes[None])[0])
 
 
 def test_dropout_is_black_before_normalisation_and_inside_only(picture):
     images = torch.from_numpy(batch_of(picture, 2)).clamp(min=1)
-    recipe = torch.zeros(2, pixel_changes.RECIPE_LENGTH)
-    recipe[1, pixel_changes.DROPOUT] = torch.tensor([10.0, 20, 40, 60])
+    changes = torch.zeros(2, pixel_changes.CHANGES_LENGTH)
+    changes[1, pixel_changes.DROPOUT] = torch.tensor([10.0, 20, 40, 60])
     for result in (
-        device_augment.apply_torch(images, recipe).permute(0, 2, 3, 1),
-        torch.from_numpy(pixel_changes.apply(images.numpy(), recipe.numpy())),
+        device_augment.apply_torch(images, changes).permute(0, 2, 3, 1),
+        torch.from_numpy(pixel_changes.apply(images.numpy(), changes.numpy())),
     ):
         assert (result[1, 20:60, 10:40] == 0).all() and (result[0] != 0).all()
         rest = result[1].clone()

@@ -1,14 +1,12 @@
 """The order of batches is a function of seed and epoch, whatever processes make them."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from posedistill.data import geometry, pixels
 from posedistill.data.feed import loader
-from posedistill.data.feed.pixel_changes import MEDIAN_BLUR, apply
+from posedistill.data.feed.pixel_changes import HSV, MEDIAN_BLUR, apply
 from posedistill.data.store.arrow import TrainStore, ValStore
 from posedistill.errors import UserError
 from posedistill.pipeline.prepare import prepare
@@ -23,8 +21,13 @@ def prepared(tmp_path, write_coco, settings):
 
 
 def batches(store, P, **options):
-    options = {"batch": 4, "seed": 3, "epoch": 1, "workers": 0, **options}
-    return list(loader.train_loader(store, P, augment=P.augment, **options))
+    epoch, start_step = options.pop("epoch", 1), options.pop("start_step", 0)
+    with train_loader(store, P, **options) as source:
+        return list(source.epoch(epoch, start_step))
+
+
+def train_loader(store, P, **options):
+    return loader.TrainLoader(store, P.input, lambda _: P.augment, **{"batch": 4, "seed": 3, **options})
 
 
 def same(found, expected):
@@ -38,7 +41,7 @@ def test_an_epoch(prepared):
     P, folder = prepared
     store = TrainStore(folder / "train")
     whole = batches(store, P)
-    assert len(whole) == 5 == loader.train_steps(len(store), 4)  # 21 persons: the last is left out
+    assert len(whole) == 5 == train_loader(store, P).steps  # 21 persons: the last is left out
     seen = torch.cat([batch.ids for batch in whole]).tolist()
     assert len(set(seen)) == 20 and seen == loader.epoch_order(21, 3, 1)[:20].tolist()
     batch = whole[0]
@@ -54,7 +57,6 @@ def test_workers_ranks_and_restarts_see_the_same(prepared):
     store = TrainStore(folder / "train")
     whole = batches(store, P)
     same(batches(store, P, workers=2), whole)
-    same(batches(store, P, workers=2, epoch=2), batches(store, P, epoch=2))  # the same processes again
     same(batches(store, P, start_step=3), whole[3:])
     halves = [batches(store, P, rank=rank, world_size=2) for rank in (0, 1)]
     joined = [loader.Batch(*(torch.cat(pair) for pair in zip(a, b))) for a, b in zip(*halves)]
@@ -65,25 +67,45 @@ def test_workers_that_feed_a_gpu_have_done_the_median_blurs(prepared):
     """Whoever does them, the pixels before normalisation are the same."""
     P, folder = prepared
     store = TrainStore(folder / "train")
-    P = replace(P, augment=P.augment.replaced({"median_blur_p": 0.5}))
+    P = P.replaced(augment=P.augment.replaced({"median_blur_p": 0.5}))
     blurred = 0
     for plain, done in zip(batches(store, P), batches(store, P, for_gpu=True)):
-        assert not done.recipe[:, MEDIAN_BLUR].any()
-        blurred += int((plain.recipe[:, MEDIAN_BLUR] > 0).sum())
-        changed = [apply(batch.images.numpy(), batch.recipe.numpy()) for batch in (plain, done)]
+        assert not done.changes[:, MEDIAN_BLUR].any()
+        blurred += int((plain.changes[:, MEDIAN_BLUR] > 0).sum())
+        changed = [apply(batch.images.numpy(), batch.changes.numpy()) for batch in (plain, done)]
         np.testing.assert_array_equal(*changed)
     assert blurred > 0
+
+
+def test_epochs_follow_each_other_with_their_own_augmentation(prepared):
+    """The same processes make them, without a pause in between; the last epochs may be augmented less."""
+    P, folder = prepared
+    store = TrainStore(folder / "train")
+    plain = P.augment.replaced({"hsv": False})
+    drawn = []
+
+    def augment(epoch):
+        drawn.append(epoch)
+        return P.augment if epoch < 2 else plain
+
+    with loader.TrainLoader(store, P.input, augment, batch=4, seed=3, epochs=3, workers=1) as source:
+        drawn.clear()
+        first, second = source.epoch(0), source.epoch(1)
+        same(list(first), batches(store, P, epoch=0))
+        assert drawn == [0, 1]  # the next epoch is under way
+        same(list(second), batches(store, P, epoch=1))
+        last = list(source.epoch(2))
+    assert not any(batch.changes[:, HSV].any() for batch in last)
+    assert [b.ids.tolist() for b in last] == [b.ids.tolist() for b in batches(store, P, epoch=2)]
 
 
 def test_an_abandoned_epoch_does_not_leak_into_the_next(prepared):
     P, folder = prepared
     store = TrainStore(folder / "train")
-    options = {"augment": P.augment, "batch": 2, "seed": 0, "workers": 1}
-    first = loader.train_loader(store, P, epoch=0, **options)
-    next(first)
-    del first
-    found = list(loader.train_loader(store, P, epoch=1, **options))
-    same(found, batches(store, P, batch=2, seed=0, epoch=1))
+    with train_loader(store, P, workers=1) as source:
+        next(source.epoch(0))
+        same(list(source.epoch(1)), batches(store, P))
+        same(list(source.epoch(1, 3)), batches(store, P)[3:])
 
 
 def test_bytes_a_person(prepared):
@@ -113,9 +135,9 @@ def test_impossible_requests_are_one_clear_line(prepared, settings):
 
 
 def test_validation_pixels_are_those_of_warping_the_original(prepared):
-    P, folder = prepared
+    _, folder = prepared
     store = ValStore(folder / "val-small")
-    found = list(loader.val_batches(store, P, 4, workers=0))
+    found = list(loader.val_batches(store, (64, 64), 4))
     assert sum(len(batch.images) for batch in found) == len(store.persons) == 21
     row = 0
     for batch in found:
@@ -133,5 +155,5 @@ def test_validation_pixels_are_those_of_warping_the_original(prepared):
             np.testing.assert_array_equal(image.numpy(), expected)
             np.testing.assert_array_equal(scale, expected_scale.astype(float))
             row += 1
-    again = list(loader.val_batches(store, P, 5, workers=1))
+    again = list(loader.val_batches(store, (64, 64), 5, workers=1))
     torch.testing.assert_close(torch.cat([b.images for b in again]), torch.cat([b.images for b in found]))

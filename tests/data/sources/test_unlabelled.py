@@ -38,7 +38,7 @@ def test_whole_pictures(tmp_path, photos, settings):
     assert len(store) == 3 and not store.column("keypoints").any()
     assert report.funnels[0]["dropped"] == {"image unreadable": 1} and report.funnels[0]["read"] == 4
     assert [case["picture"] for case in report.broken] == ["p1.jpg"]
-    batch = next(loader.train_loader(store, P, augment=P.augment, batch=3, seed=0, epoch=0, workers=0))
+    batch = next(loader.TrainLoader(store, P.input, lambda _: P.augment, batch=3, seed=0).epoch(0))
     assert not batch.keypoints.any() and batch.images.any()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posedistill.data import geometry
-from posedistill.data.feed.pixel_changes import BLUR, BLUR_SIDES, DROPOUT, MEDIAN_BLUR, RECIPE_LENGTH
+from posedistill.data.feed.pixel_changes import BLUR, BLUR_SIDES, CHANGES_LENGTH, DROPOUT, MEDIAN_BLUR
 from posedistill.data.store import jpeg
 from posedistill.data.store.arrow import TrainRecord
 from posedistill.data.store.crops import MARGIN
@@ -28,12 +28,12 @@ class Sample(NamedTuple):
     """A training sample before the device part.
 
     image: uint8 [H, W, 3] RGB. keypoints: float32 [133, 3], input pixels; third value 1 where a label counts, else 0.
-    recipe: float32 [9]. matrix: float64 [2, 3], crop → input pixels (right-angled up to the flip).
+    changes: float32 [9]. matrix: float64 [2, 3], crop → input pixels (right-angled up to the flip).
     """
 
     image: NDArray[np.uint8]
     keypoints: NDArray[np.float32]
-    recipe: NDArray[np.float32]
+    changes: NDArray[np.float32]
     matrix: NDArray[np.float64]
 
 
@@ -73,34 +73,29 @@ def draw_view(
         rotation_p=augment.rotation_p,
     )
     center = center + np.array(jitter.shift) * scale
-    width, height = (max(side * jitter.factor, 1e-3) for side in scale.tolist())  # half-body of points on one spot
-    aspect = size[1] / size[0]
-    if width > height * aspect:
-        fixed = np.array([width, width / aspect])
-    else:
-        fixed = np.array([height * aspect, height])
-    return View(flip, center, fixed, jitter.rotation), keypoints
+    scale = np.maximum(scale * jitter.factor, 1e-3)  # half-body of points on one spot
+    return View(flip, center, geometry.fix_aspect(scale, size), jitter.rotation), keypoints
 
 
-def draw_recipe(augment: Augment, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+def draw_changes(augment: Augment, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw what happens to the pixels of a sample of input `size` (height, width): float32 [9], see `pixel_changes`."""
-    recipe = np.zeros(RECIPE_LENGTH, np.float32)
+    changes = np.zeros(CHANGES_LENGTH, np.float32)
     u = rng.random(15)
     if augment.hsv:
         for channel, limit in enumerate(HSV_GAINS):
             if u[channel] < 0.5:
-                recipe[channel] = int((2 * u[3 + channel] - 1) * limit)  # towards zero, as the published int16 cast
+                changes[channel] = int((2 * u[3 + channel] - 1) * limit)  # towards zero, as the published int16 cast
     if u[6] < augment.blur_p:
-        recipe[BLUR] = BLUR_SIDES[int(u[7] * 3)]
+        changes[BLUR] = BLUR_SIDES[int(u[7] * 3)]
     if u[8] < augment.median_blur_p:
-        recipe[MEDIAN_BLUR] = BLUR_SIDES[int(u[9] * 3)]
+        changes[MEDIAN_BLUR] = BLUR_SIDES[int(u[9] * 3)]
     if u[10] < augment.dropout_p:
         low, high = augment.dropout_size
         height = int(size[0] * (low + (high - low) * u[11]))
         width = int(size[1] * (low + (high - low) * u[12]))
         y0, x0 = int(u[13] * (size[0] - height + 1)), int(u[14] * (size[1] - width + 1))
-        recipe[DROPOUT] = (x0, y0, x0 + width, y0 + height)
-    return recipe
+        changes[DROPOUT] = (x0, y0, x0 + width, y0 + height)
+    return changes
 
 
 def sample_train(record: TrainRecord, augment: Augment, input: Input, rng: np.random.Generator) -> Sample:
@@ -120,8 +115,8 @@ def sample_train(record: TrainRecord, augment: Augment, input: Input, rng: np.ra
     moved[:, 2] *= geometry.in_frame(moved[:, :2], size)
     moved[moved[:, 2] == 0] = 0
     matrix = _from_crop(matrix, view.flip, factor)
-    recipe = draw_recipe(augment, size, rng)
-    return Sample(look(record, matrix, size), moved, recipe, matrix)
+    changes = draw_changes(augment, size, rng)
+    return Sample(view_of(record, matrix, size), moved, changes, matrix)
 
 
 def _from_crop(matrix: NDArray, flip: bool, factor: NDArray) -> NDArray[np.float64]:
@@ -135,7 +130,7 @@ def _from_crop(matrix: NDArray, flip: bool, factor: NDArray) -> NDArray[np.float
     return turned
 
 
-def seen(matrix: NDArray, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def visible_part(matrix: NDArray, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """The part (x0, y0, x1, y1) of the crop that an input of `size` shows under `matrix` (crop → input)."""
     height, width = size
     (a, b, x), (c, d, y) = matrix.tolist()
@@ -146,10 +141,10 @@ def seen(matrix: NDArray, size: tuple[int, int]) -> tuple[float, float, float, f
     return min(across) - MARGIN, min(down) - MARGIN, max(across) + MARGIN, max(down) + MARGIN
 
 
-def look(record: TrainRecord, matrix: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:
+def view_of(record: TrainRecord, matrix: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The input picture [H, W, 3]: decodes the part of the crop that `matrix` (crop → input) shows, and warps it."""
     height, width = size
-    box = seen(matrix, size)
+    box = visible_part(matrix, size)
     if box[2] < 0 or box[3] < 0 or box[0] >= record.width or box[1] >= record.height:
         return np.zeros((height, width, 3), np.uint8)  # looks past the picture
     pixels, x, y = jpeg.decode(record.jpeg, record.segments, record.width, record.height, box)

@@ -18,15 +18,15 @@ MEAN = (123.675, 116.28, 103.53)  # RGB, of ImageNet, as published
 STD = (58.395, 57.12, 57.375)
 
 
-def to_model_input(images: Tensor, recipe: Tensor | None) -> Tensor:
-    """uint8 [B, H, W, 3] RGB and recipes [B, 9] (None: no augmentation) → normalised float32 [B, 3, H, W].
+def to_model_input(images: Tensor, changes: Tensor | None) -> Tensor:
+    """uint8 [B, H, W, 3] RGB and pixel changes [B, 9] (None: no augmentation) → normalised float32 [B, 3, H, W].
 
     The result lies on the device of `images`. Memory is laid out channels-last on a GPU and contiguous on the CPU.
     """
     if images.device.type == "cpu":
-        pixels = images if recipe is None else torch.from_numpy(apply(images.numpy(), recipe.numpy()))
+        pixels = images if changes is None else torch.from_numpy(apply(images.numpy(), changes.numpy()))
         return _normalise_cpu(pixels)
-    return normalise(images.permute(0, 3, 1, 2).float() if recipe is None else apply_torch(images, recipe))
+    return normalise(images.permute(0, 3, 1, 2).float() if changes is None else apply_torch(images, changes))
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -50,17 +50,17 @@ def _normalise_cpu(images: Tensor) -> Tensor:
     return out
 
 
-def apply_torch(images: Tensor, recipe: Tensor) -> Tensor:
+def apply_torch(images: Tensor, changes: Tensor) -> Tensor:
     """The pixel changes of uint8 [B, H, W, 3], batched on the device: float [B, 3, H, W] in 0-255.
 
-    Median blurs are not among them: `train_loader(for_gpu=True)` has done them.
+    Median blurs are not among them: `TrainLoader(for_gpu=True)` has done them.
     """
     x = images.permute(0, 3, 1, 2).float()
-    x = jitter_hsv(x, recipe[:, HSV])
+    x = jitter_hsv(x, changes[:, HSV])
     plain = x
     for side in BLUR_SIDES:  # blurring all and choosing is cheaper than asking the GPU which rows need it
-        x = torch.where((recipe[:, BLUR] == side).view(-1, 1, 1, 1), box_blur(plain, side), x)
-    return x * _kept(recipe[:, DROPOUT], x.shape[-2], x.shape[-1])
+        x = torch.where((changes[:, BLUR] == side).view(-1, 1, 1, 1), box_blur(plain, side), x)
+    return x * _kept(changes[:, DROPOUT], x.shape[-2], x.shape[-1])
 
 
 def jitter_hsv(x: Tensor, gains: Tensor) -> Tensor:

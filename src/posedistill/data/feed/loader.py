@@ -1,56 +1,49 @@
 """Batches from the prepared stores, in an order that depends on seed and epoch alone.
 
 Every random number of a sample comes from a generator made of (seed, epoch, index of the person), so neither the number
-of worker processes nor that of devices, nor a restart in the middle of an epoch, changes what is trained on. Worker
-processes stay alive from epoch to epoch.
+of worker processes nor that of devices, nor a restart in the middle of an epoch, changes what is trained on.
 """
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from itertools import count
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from posedistill.data import geometry
 from posedistill.data.feed.augment import sample_train
-from posedistill.data.feed.pixel_changes import RECIPE_LENGTH, apply_median
-from posedistill.data.store.arrow import TrainStore, ValStore
+from posedistill.data.feed.pixel_changes import CHANGES_LENGTH, apply_median
+from posedistill.data.feed.workers import in_order
+from posedistill.data.store.arrow import TrainStore, ValPersons, ValStore
 from posedistill.data.store.crops import LIMITS
 from posedistill.errors import UserError
 from posedistill.keypoints import NUM_KEYPOINTS
-from posedistill.params import Augment, Input, Params
-
-PREFETCH = 2  # batches a worker
+from posedistill.params import Augment, Input
 
 
 class Batch(NamedTuple):
-    """Training samples of one process. What travels to the device: about 149 KB a person at 256x192.
+    """Training samples of one process. What travels to the device: about 149 KB per person at 256x192.
 
-    images: uint8 [B, H, W, 3] RGB. keypoints: float32 [B, 133, 3] (input pixels, weight). recipe: float32 [B, 9].
-    ids: int64 [B], index of the person in the store.
+    images: uint8 [B, H, W, 3] RGB. keypoints: float32 [B, 133, 3] (input pixels, weight). changes: float32 [B, 9], what
+    happens to the pixels. ids: int64 [B], index of the person in the store.
     """
 
     images: Tensor
     keypoints: Tensor
-    recipe: Tensor
+    changes: Tensor
     ids: Tensor
 
 
 class ValBatch(NamedTuple):
-    """Crops to predict in. images: uint8 tensor [B, H, W, 3]; the rest NumPy, one entry a person.
+    """Crops to predict in. images: uint8 tensor [B, H, W, 3]; the rest NumPy, one entry per person.
 
-    center, scale: float64 [B, 2] of the aspect-fixed crop in image pixels; person: row of ValStore.persons.
+    center, scale: float64 [B, 2] of the aspect-fixed crop in image pixels; person: row of the persons.
     """
 
     images: Tensor
@@ -60,14 +53,6 @@ class ValBatch(NamedTuple):
     image_id: NDArray[np.int64]
     annotation_id: NDArray[np.int64]
     score: NDArray[np.float64]
-
-
-def auto_workers(setting: int | str) -> int:
-    """Number of worker processes for `runtime.workers`: "auto" is the cores of this process, one left for training."""
-    if isinstance(setting, int):
-        return setting
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(cores - 1, 16))
 
 
 def epoch_order(persons: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -81,29 +66,111 @@ class _TrainTask:
     epoch: int
     indices: NDArray[np.int64]
     augment: Augment
+
+
+@dataclass(frozen=True)
+class _TrainSamples:
+    """Makes training batches, in a worker."""
+
+    store: TrainStore
+    input: Input
     for_gpu: bool
 
-
-class _TrainSamples(Dataset):
-    def __init__(self, store: TrainStore, input: Input):
-        self.store, self.input = store, input
-
-    def __getitem__(self, task: _TrainTask) -> Batch:
-        count, (height, width) = len(task.indices), self.input.size
-        images = np.empty((count, height, width, 3), np.uint8)
-        keypoints = np.empty((count, NUM_KEYPOINTS, 3), np.float32)
-        recipe = np.empty((count, RECIPE_LENGTH), np.float32)
+    def __call__(self, task: _TrainTask) -> Batch:
+        persons, (height, width) = len(task.indices), self.input.size
+        images = np.empty((persons, height, width, 3), np.uint8)
+        keypoints = np.empty((persons, NUM_KEYPOINTS, 3), np.float32)
+        changes = np.empty((persons, CHANGES_LENGTH), np.float32)
         for row, index in enumerate(task.indices.tolist()):
             rng = np.random.default_rng([task.seed, task.epoch, index])
             sample = sample_train(self.store[index], task.augment, self.input, rng)
-            image = apply_median(sample.image, sample.recipe) if task.for_gpu else sample.image
-            images[row], keypoints[row], recipe[row] = image, sample.keypoints, sample.recipe
-        return Batch(*(torch.from_numpy(array) for array in (images, keypoints, recipe, task.indices)))
+            image = apply_median(sample.image, sample.changes) if self.for_gpu else sample.image
+            images[row], keypoints[row], changes[row] = image, sample.keypoints, sample.changes
+        return Batch(*(torch.from_numpy(array) for array in (images, keypoints, changes, task.indices)))
 
 
-class _ValCrops(Dataset):
-    def __init__(self, store: ValStore, input: Input, padding: float):
-        self.store, self.input, self.padding = store, input, padding
+class TrainLoader:
+    """The batches of a training, epoch by epoch, for one of `world_size` processes.
+
+    augment: the augmentation of each epoch. batch: the global batch, a multiple of world_size; each process gets its
+    share of every batch, in order; the last, incomplete batch of an epoch is dropped. epochs: how many there will be
+    (None: no end). workers: processes, 0 for none. for_gpu: the samples go to a GPU, which leaves median blurs to the
+    workers. Raises UserError if the store is smaller than a batch or of another input size, or the augmentation goes
+    beyond the stored crops.
+
+    The workers live as long as the loader, and go on with the next epoch while the last batches of one are used.
+    """
+
+    def __init__(
+        self,
+        store: TrainStore,
+        input: Input,
+        augment: Callable[[int], Augment],
+        *,
+        batch: int,
+        seed: int,
+        epochs: int | None = None,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        for_gpu: bool = False,
+    ):
+        for epoch in range(epochs or 1):
+            LIMITS.check(augment(epoch), "augment")
+        if store.meta["input"] != list(input.size):
+            raise UserError(
+                f"{store.path} was prepared for an input of {'x'.join(map(str, store.meta['input']))} pixels, the "
+                f"settings say {input.height}x{input.width}: run the stage prepare again"
+            )
+        if batch > len(store):
+            raise UserError(f"train.batch: {batch}, but {store.path} holds {len(store)} persons; allowed: up to that")
+        if batch % world_size:
+            raise UserError(
+                f"train.batch: {batch} cannot be shared by {world_size} processes; allowed: a multiple of {world_size}"
+            )
+        self.steps = len(store) // batch  # per epoch
+        self._samples = _TrainSamples(store, input, for_gpu)
+        self._augment, self._batch, self._seed, self._epochs = augment, batch, seed, epochs
+        self._workers, self._rank, self._share = workers, rank, batch // world_size
+        self._stream: Iterator[Batch] | None = None
+        self._position = (0, 0)  # epoch and step of the stream's next batch
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from step `start_step`."""
+        if self._stream is None or self._position != (epoch, start_step):
+            self.close()
+            height, width = self._samples.input.size
+            size = self._share * (height * width * 3 + NUM_KEYPOINTS * 12 + CHANGES_LENGTH * 4 + 8)
+            self._stream = in_order(self._samples, self._tasks(epoch, start_step), self._workers, batch_bytes=size)
+        for step in range(start_step, self.steps):
+            batch = next(self._stream)
+            self._position = (epoch, step + 1) if step + 1 < self.steps else (epoch + 1, 0)
+            yield batch
+
+    def close(self) -> None:
+        """End the workers; a later epoch starts new ones."""
+        self._stream = None
+
+    def __enter__(self) -> TrainLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tasks(self, epoch: int, start_step: int) -> Iterator[_TrainTask]:
+        """All that is left of the training, from step `start_step` of `epoch` on."""
+        for number in count(epoch) if self._epochs is None else range(epoch, self._epochs):
+            order, augment = epoch_order(len(self._samples.store), self._seed, number), self._augment(number)
+            for step in range(start_step if number == epoch else 0, self.steps):
+                first = step * self._batch + self._rank * self._share
+                yield _TrainTask(self._seed, number, order[first : first + self._share], augment)
+
+
+class _ValCrops:
+    """Makes validation batches, in a worker."""
+
+    def __init__(self, store: ValStore, persons: ValPersons, size: tuple[int, int], padding: float):
+        self.store, self.persons, self.size, self.padding = store, persons, size, padding
         self._last: tuple[int, NDArray[np.uint8]] | None = None
 
     def _image(self, index: int) -> NDArray[np.uint8]:
@@ -112,14 +179,13 @@ class _ValCrops(Dataset):
             self._last = (index, self.store.picture(index))
         return self._last[1]
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> ValBatch:
-        persons, size = self.store.persons, self.input.size
-        center, scale = geometry.box_to_center_scale(persons.box[rows], self.padding)
-        scale = geometry.fix_aspect(scale, size)
-        images = np.empty((len(rows), *size, 3), np.uint8)
-        for i, row in enumerate(rows.tolist()):
-            matrix = geometry.warp_matrix(center[i], scale[i], 0.0, size)
-            images[i] = geometry.warp_image(self._image(int(persons.image[row])), matrix, size)
+    def __call__(self, rows: NDArray[np.int64]) -> ValBatch:
+        persons = self.persons
+        center, scale = geometry.crop_of_box(persons.box[rows], self.padding, self.size)
+        images = np.empty((len(rows), *self.size, 3), np.uint8)
+        for i, index in enumerate(persons.image[rows].tolist()):
+            matrix = geometry.warp_matrix(center[i], scale[i], 0.0, self.size)
+            images[i] = geometry.warp_image(self._image(index), matrix, self.size)
         return ValBatch(
             torch.from_numpy(images),
             center.astype(np.float64),
@@ -131,125 +197,20 @@ class _ValCrops(Dataset):
         )
 
 
-class _Tasks(Sampler):
-    """The tasks of the coming pass; set anew before each."""
-
-    def __init__(self) -> None:
-        self.tasks: list[Any] = []
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.tasks)
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-
-class _Pool:
-    """Worker processes over one data set, kept from pass to pass."""
-
-    def __init__(self, data: Dataset, workers: int):
-        self.tasks = _Tasks()
-        context = None
-        if workers:
-            # a plain fork would inherit CUDA and OpenCV's and OpenMP's threads half-alive, and hang
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
-        self.loader: DataLoader = DataLoader(
-            data,
-            batch_size=None,
-            sampler=self.tasks,
-            num_workers=workers,
-            prefetch_factor=PREFETCH if workers else None,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_initialized(),
-            worker_init_fn=_start_worker,
-            multiprocessing_context=context,
-        )
-
-    def run(self, tasks: list[Any]) -> Iterator[Any]:
-        self.tasks.tasks = tasks
-        return iter(self.loader)
-
-
-_pools: dict[tuple, _Pool] = {}
-atexit.register(_pools.clear)
-
-
-def _pool(key: tuple, make: Any, workers: int) -> _Pool:
-    """The pool of a key; another store of the same kind replaces it, so that at most one a kind is alive."""
-    full = (*key, workers, torch.cuda.is_initialized())
-    if full not in _pools:
-        for other in [k for k in _pools if k[0] == key[0]]:
-            del _pools[other]
-        _pools[full] = _Pool(make(), workers)
-    return _pools[full]
-
-
-def _identity(store: Path) -> tuple[str, int]:
-    """A store that was prepared anew is another store."""
-    return str(store.resolve()), (store / "store.json").stat().st_mtime_ns
-
-
-def _start_worker(_: int) -> None:
-    """One thread a worker: more would only compete with each other."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-def train_steps(persons: int, batch: int) -> int:
-    """Optimiser steps of an epoch: the last, incomplete global batch is dropped."""
-    return persons // batch
-
-
-def train_loader(
-    store: TrainStore,
-    P: Params,
-    *,
-    augment: Augment,
-    batch: int,
-    seed: int,
-    epoch: int,
-    workers: int | str | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-    start_step: int = 0,
-    for_gpu: bool = False,
-) -> Iterator[Batch]:
-    """The batches of one epoch for one of `world_size` processes, from step `start_step`.
-
-    batch: the global batch, a multiple of world_size; each process gets its share of every batch, in order.
-    workers: processes; 0 = in this one; None = `runtime.workers`. for_gpu: the samples go to a GPU, which leaves median
-    blurs to the worker. Raises UserError if the store is smaller than a
-    batch, or the augmentation larger than the stored crops.
-    """
-    LIMITS.check(augment, "augment")
-    if store.meta["input"] != list(P.input.size):
-        raise UserError(
-            f"{store.path} was prepared for an input of {'x'.join(map(str, store.meta['input']))} pixels, the settings "
-            f"say {P.input.height}x{P.input.width}: run the stage prepare again"
-        )
-    steps = train_steps(len(store), batch)
-    if steps == 0:
-        raise UserError(f"train.batch: {batch}, but {store.path} holds {len(store)} persons: allowed: up to that")
-    if batch % world_size:
-        raise UserError(f"train.batch: {batch} cannot be shared by {world_size} processes, allowed: a multiple of it")
-    count = auto_workers(P.runtime.workers if workers is None else workers)
-    order = epoch_order(len(store), seed, epoch)
-    share = batch // world_size
-    tasks = []
-    for step in range(start_step, steps):
-        first = step * batch + rank * share
-        tasks.append(_TrainTask(seed, epoch, order[first : first + share], augment, for_gpu))
-    pool = _pool(("train", _identity(store.path), P.input.size), lambda: _TrainSamples(store, P.input), count)
-    return pool.run(tasks)
-
-
 def val_batches(
-    store: ValStore, P: Params, batch: int, workers: int | str | None = None, *, padding: float = geometry.BOX_PADDING
+    store: ValStore,
+    size: tuple[int, int],
+    batch: int,
+    *,
+    persons: ValPersons | None = None,
+    workers: int = 0,
+    padding: float = geometry.BOX_PADDING,
 ) -> Iterator[ValBatch]:
-    """All boxes of a validation store in its order, cropped from the original images as published."""
-    count = auto_workers(P.runtime.workers if workers is None else workers)
-    rows = np.arange(len(store.persons))
-    tasks = [rows[first : first + batch] for first in range(0, len(rows), batch)]
-    key = ("val", _identity(store.path), P.input.size, padding)
-    return _pool(key, lambda: _ValCrops(store, P.input, padding), count).run(tasks)
+    """Crops of `size` (height, width) from the original images of a validation store, as published.
+
+    persons: the boxes, in this order; default: all of the store. workers: processes, 0 for none.
+    """
+    persons = store.persons if persons is None else persons
+    tasks = [np.arange(first, min(first + batch, len(persons))) for first in range(0, len(persons), batch)]
+    crops = _ValCrops(store, persons, size, padding)
+    return in_order(crops, tasks, workers, batch_bytes=batch * size[0] * size[1] * 3)

@@ -1,6 +1,6 @@
-"""What a recipe does to the pixels of a training sample, by OpenCV: the arithmetic of the published pipeline.
+"""Changes of a training sample's pixels, by OpenCV: the arithmetic of the published pipeline.
 
-A recipe is one float32 vector [9] a sample, drawn by `augment.draw_recipe`.
+The changes of a sample are one float32 vector [9], drawn by `augment.draw_changes`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ HSV = slice(0, 3)  # whole-number gains of OpenCV's hue (0-179), saturation and 
 BLUR = 3  # kernel side of the box blur: 0 (none), 3, 5 or 7
 MEDIAN_BLUR = 4  # kernel side of the median blur: 0, 3, 5 or 7
 DROPOUT = slice(5, 9)  # rectangle x0, y0, x1, y1 that is set to black; empty if x0 = x1
-RECIPE_LENGTH = 9
+CHANGES_LENGTH = 9
 BLUR_SIDES = (3, 5, 7)
 
 
-def apply(images: NDArray[np.uint8], recipes: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colour jitter, both blurs and dropout of [B, H, W, 3] RGB, image by image; returns new pixels."""
+def apply(images: NDArray[np.uint8], changes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colour jitter, both blurs and dropout of [B, H, W, 3] RGB by changes [B, 9]; returns new pixels."""
     out = np.empty_like(images)
-    for image, recipe, target in zip(images, recipes, out):
-        target[:] = blur(jitter(image, recipe), recipe)
-        x0, y0, x1, y1 = recipe[DROPOUT].astype(int)
+    for image, drawn, target in zip(images, changes, out):
+        target[:] = blur(jitter(image, drawn), drawn)
+        x0, y0, x1, y1 = drawn[DROPOUT].astype(int)
         target[y0:y1, x0:x1] = 0
     return out
 
 
-def jitter(image: NDArray[np.uint8], recipe: NDArray[np.float32]) -> NDArray[np.uint8]:
+def jitter(image: NDArray[np.uint8], changes: NDArray[np.float32]) -> NDArray[np.uint8]:
     """OpenCV's 8-bit HSV with the gains added: hue modulo 180, the others clipped."""
-    gains = recipe[HSV].astype(np.int16)
+    gains = changes[HSV].astype(np.int16)
     if not gains.any():
         return image
     levels = np.arange(256)
@@ -41,22 +41,22 @@ def jitter(image: NDArray[np.uint8], recipe: NDArray[np.float32]) -> NDArray[np.
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
 
 
-def blur(image: NDArray[np.uint8], recipe: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Box blur, then median blur, where the recipe asks for them."""
-    if recipe[BLUR] > 0:
-        image = cv2.blur(image, (int(recipe[BLUR]), int(recipe[BLUR])))  # type: ignore[assignment]
-    if recipe[MEDIAN_BLUR] > 0:
-        image = cv2.medianBlur(np.ascontiguousarray(image), int(recipe[MEDIAN_BLUR]))  # type: ignore[assignment]
+def blur(image: NDArray[np.uint8], changes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Box blur, then median blur, where the changes contain them."""
+    if changes[BLUR] > 0:
+        image = cv2.blur(image, (int(changes[BLUR]), int(changes[BLUR])))  # type: ignore[assignment]
+    if changes[MEDIAN_BLUR] > 0:
+        image = cv2.medianBlur(np.ascontiguousarray(image), int(changes[MEDIAN_BLUR]))  # type: ignore[assignment]
     return image
 
 
-def apply_median(image: NDArray[np.uint8], recipe: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """For a sample with a median blur: do it, with what comes before it, and strike both from the recipe.
+def apply_median(image: NDArray[np.uint8], changes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """For a sample with a median blur: do it, with what comes before it, and clear both in `changes`.
 
     Workers that feed a GPU do this: a median of 49 neighbours is slow in batched tensor code and fast in OpenCV, and
     one sample in ten needs it.
     """
-    if recipe[MEDIAN_BLUR] > 0:
-        image = blur(jitter(image, recipe), recipe)
-        recipe[HSV] = recipe[BLUR] = recipe[MEDIAN_BLUR] = 0
+    if changes[MEDIAN_BLUR] > 0:
+        image = blur(jitter(image, changes), changes)
+        changes[HSV] = changes[BLUR] = changes[MEDIAN_BLUR] = 0
     return image
