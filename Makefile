@@ -72,8 +72,9 @@ types: setup  ## static types
 	mypy
 
 lab: setup  ## JupyterLab on the reports
-	@# It would ask whether it may fetch news.
-	@mkdir -p $(VENV)/etc/jupyter/labconfig
+	@# Neither ask whether it may fetch news, nor save reports that were only opened.
+	@mkdir -p $(VENV)/etc/jupyter/labconfig $(VENV)/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/docmanager-extension:plugin": {"autosave": false}}' > $(VENV)/share/jupyter/lab/settings/overrides.json
 	@echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' > $(VENV)/etc/jupyter/labconfig/page_config.json
 	jupyter lab --LabApp.default_url=/lab/tree/reports
 

@@ -66,6 +66,12 @@ class Page:
         }})"""
         self.evaluate(script)
 
+    def press_save(self) -> None:
+        """Control and S."""
+        key = {"modifiers": 2, "windowsVirtualKeyCode": 83, "code": "KeyS", "key": "s"}
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, **key)
+
     def screenshot(self, path: Path) -> None:
         """What is seen, as PNG."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

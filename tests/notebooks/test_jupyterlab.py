@@ -1,5 +1,9 @@
 """Reports in a real browser: JupyterLab and the offline HTML pages, without a network."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -7,9 +11,11 @@ import pytest
 from browser import CHROMIUM, Page, chromium, jupyterlab
 from nbclient import NotebookClient
 
+from posedistill.pipeline.notebook import clean
 from posedistill.reporting.html import export_reports
 
-REPORTS = Path(__file__).parents[2] / "reports"
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS, REPORTS = ROOT / "notebooks", ROOT / "reports"
 SOURCES = (
     "# A report\n\nThe loss is $L = \\alpha L_\\mathrm{fea} + \\frac{1}{N}\\sum_n x_n$.",
     "import matplotlib.pyplot as plt, pandas as pd\n"
@@ -35,9 +41,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cells = [nbformat.v4.new_markdown_cell(head), *(nbformat.v4.new_code_cell(source) for source in code)]
     for cell in cells[1:]:
         cell.metadata["jupyter"] = {"source_hidden": True}
-    notebook = nbformat.v4.new_notebook(cells=cells)
+    source = nbformat.read(NOTEBOOKS / "01_prepare_data.ipynb", as_version=4)
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=source.metadata)
     NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
-    nbformat.write(notebook, folder / "00_small.ipynb")
+    (folder / "00_small.ipynb").write_text(nbformat.writes(clean(notebook)) + "\n")
     for path in sorted(REPORTS.glob("*.ipynb")):
         (folder / path.name).write_bytes(path.read_bytes())
     return folder
@@ -46,8 +53,6 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where screenshots go: POSEDISTILL_SHOTS keeps them."""
-    import os
-
     folder = Path(os.environ.get("POSEDISTILL_SHOTS") or tmp_path_factory.mktemp("shots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -71,6 +76,32 @@ def test_a_report_opens_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path
         assert page.evaluate(ERRORS) == 0
         assert page.evaluate(OPEN_CODE) == 0
         page.screenshot(shots / "lab.png")
+
+
+def test_opening_and_saving_a_report_changes_no_byte(reports: Path, tmp_path: Path) -> None:
+    """The kernel that JupyterLab starts for a report reports its language: already there, so nothing is dirty."""
+    report = reports / "00_small.ipynb"
+    before, written = report.read_bytes(), report.stat().st_mtime_ns
+    with jupyterlab(reports.parent, tmp_path / "home") as address, chromium(tmp_path / "profile") as page:
+        open_report(page, address, report.name)
+        page.wait_for("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+        page.evaluate("new Promise(done => setTimeout(done, 1000))")  # it would become dirty just after that
+        assert page.evaluate("document.querySelectorAll('.jp-mod-dirty').length") == 0
+        page.evaluate("document.querySelector('.jp-Notebook').focus()")
+        page.press_save()
+        page.wait_for("document.body.innerText.includes('Saving completed')", seconds=20)
+    assert report.stat().st_mtime_ns > written
+    assert report.read_bytes() == before
+
+
+def test_make_lab_saves_nothing_by_itself() -> None:
+    """What `make lab` writes as JupyterLab's defaults is a setting that this JupyterLab has."""
+    recipe = subprocess.run(["make", "--dry-run", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in recipe.splitlines() if "overrides.json" in line]
+    defaults = json.loads(line[line.index("{") : line.rindex("}") + 1])
+    assert defaults == {"@jupyterlab/docmanager-extension:plugin": {"autosave": False}}
+    schema = Path(sys.prefix, "share/jupyter/lab/schemas/@jupyterlab/docmanager-extension/plugin.json")
+    assert json.loads(schema.read_text())["properties"]["autosave"]["type"] == "boolean"
 
 
 @pytest.mark.slow

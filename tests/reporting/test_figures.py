@@ -125,8 +125,14 @@ def test_data_figures_and_tables():
     assert shares.loc["feet", "val: persons"] == shares.loc["feet", "val: persons, %"] == 0
     assert shares.loc["face", "val: points, %"] == 100
     assert (persons.overlap() == 1).all()  # the boxes of an image are the same
-    for figure in (data.visibility_figure(sets), data.size_figure(persons), data.overlap_figure(persons)):
-        assert figure.axes
+    (axes,) = data.visibility_figure(sets).axes
+    share = axes.get_lines()[0].get_ydata()
+    assert (share[17:23] == 0).all() and (share[23:] == 100).all()  # feet are not labelled
+    height, face, hand = data.size_figure(persons).axes
+    assert [sum(bar.get_height() for bar in axes.patches) for axes in (height, face, hand)] == [6, 6, 12]
+    images, overlap = data.overlap_figure(persons).axes
+    assert [bar.get_height() for bar in images.patches] == [3] and images.get_xticklabels()[0].get_text() == "2"
+    assert sum(bar.get_height() for bar in overlap.patches) == 6 and "(0 %: none)" in overlap.get_title(loc="left")
 
 
 def test_every_set_has_its_line():
@@ -156,10 +162,17 @@ def test_the_report_names_reasons_cases_and_bytes():
 def test_evaluation_figures():
     truth = annotations()
     matched = match_wholebody(truth, predictions(truth, 3.0))
-    assert len(evaluation.precision_recall_figure(matched.parts).axes) == 2
+    left, right = evaluation.precision_recall_figure(matched.parts).axes
+    assert [line.get_label() for line in left.lines] == ["OKS ≥ 0.50", "OKS ≥ 0.65", "OKS ≥ 0.75", "OKS ≥ 0.85"]
+    precision = [line.get_ydata().mean() for line in left.lines]
+    assert precision == sorted(precision, reverse=True) and precision[0] > 0.9
+    assert "whole body" in [line.get_label() for line in right.lines]
     assert evaluation.keypoint_error_figure(np.linspace(0, 1, 133), "error").axes[0].patches
     oks = {"body": np.array([0.5, np.nan, 0.7]), "face": np.array([0.1, 0.2, 0.3])}
-    assert evaluation.oks_figure(oks).axes
+    (axes,) = evaluation.oks_figure(oks).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["body", "face"]
+    medians = [line.get_ydata()[0] for line in axes.lines if line.get_color() == evaluation.MEDIAN["color"]]
+    assert medians == pytest.approx([0.6, 0.2])
     persons = pd.DataFrame({"person": [0], "predicted": [0], "image_id": [1], "oks": [0.5]})
     sheet = evaluation.person_sheet(matched, persons, lambda _: Image.new("RGB", (200, 200)))
     assert np.asarray(sheet).any()

@@ -117,7 +117,10 @@ def test_ablation_tables_and_figures():
     results = _results()
     figure = ablation.variants_figure(seeds.by_seed(results), "title")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ablation.NAMES.values())
-    assert ablation.differences_figure(results, "points").axes
+    (axes,) = ablation.differences_figure(results, "points").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["both − baseline"]
+    means = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert means == pytest.approx([1.0])  # 0.01 as a fraction
     logits = {"0": {"AP": {"wholebody": 0.2}}}
     labels = {"0": results["models"]["baseline"]["0"]}
     other = ablation.published_table(results, {"models": {"logits": logits, "labels": labels}})
@@ -164,4 +167,5 @@ def test_sweep_is_a_grid_of_alpha_and_beta():
     frame = ablation.sweep_table(json.loads(json.dumps(results))).frame
     assert list(frame.index) == ["α = 1e-05", "α = 0.0001"]
     assert list(frame.columns) == ["β = 0.1"]
-    assert ablation.sweep_figure(results).axes
+    (axes,) = ablation.sweep_figure(results).axes
+    assert [text.get_text() for text in axes.texts] == ["40.0", "40.0"]
