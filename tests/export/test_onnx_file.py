@@ -13,8 +13,9 @@ from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
 from posedistill.export.parity import Parity, compare
 from posedistill.models.checkpoint import save_checkpoint
-from posedistill.models.macs import count_macs, count_parameters
-from posedistill.models.onnx_model import OnnxModel, is_onnx, wrap
+from posedistill.models.macs import count_macs, count_parameters, parameters_and_macs
+from posedistill.models.onnx_model import OnnxModel, wrap
+from posedistill.models.onnx_wrapper import is_onnx
 
 SIZE = (64, 96)  # height and width differ, so that mixing them up shows
 
@@ -60,7 +61,10 @@ def test_any_batch_gives_the_models_numbers(model, exported, batch):
 def test_published_sizes_too(random_model, tmp_path, size):
     model = random_model(size, (64, 64))
     export_onnx(model, tmp_path / "model.onnx")
-    assert compare(model, OnnxModel(tmp_path / "model.onnx"), images(3, size=(64, 64))).good
+    result = compare(model, OnnxModel(tmp_path / "model.onnx"), images(3, size=(64, 64)))
+    with torch.inference_mode():
+        largest = max(axis.abs().max().item() for axis in model(images(3, size=(64, 64))))
+    assert result.same_argmax == 1 and result.max_difference <= 2e-4 * largest  # rounding varies with the processor
 
 
 def test_the_same_model_gives_the_same_bytes_and_another_one_others(random_model, model, exported, tmp_path):
@@ -160,7 +164,7 @@ def test_other_onnx_files_are_refused_with_what_was_expected(tmp_path):
 
 
 def test_size_and_work_of_a_file_are_those_of_the_model(model, exported):
-    parameters, macs = OnnxModel(exported).parameters_and_macs()
+    parameters, macs = parameters_and_macs(OnnxModel(exported))
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     folded = sum(module.num_features for module in norms)  # a norm's two numbers a channel become one, a bias
     assert parameters == pytest.approx(count_parameters(model) - folded, rel=1e-3)
@@ -172,7 +176,7 @@ def test_a_wrapped_file_is_the_same_model(model, exported, tmp_path):
     assert is_onnx(exported) and is_onnx(tmp_path / "teacher.safetensors")
     wrapped = OnnxModel(tmp_path / "teacher.safetensors")
     assert compare(model, wrapped, images(3)).good
-    assert wrapped.parameters_and_macs() == OnnxModel(exported).parameters_and_macs()
+    assert parameters_and_macs(wrapped) == parameters_and_macs(OnnxModel(exported))
 
 
 def test_other_files_are_not_taken_for_wrapped_ones(model, tmp_path):
@@ -181,3 +185,50 @@ def test_other_files_are_not_taken_for_wrapped_ones(model, tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "damaged.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{damaged")
     assert not any(is_onnx(path) for path in (*tmp_path.iterdir(), tmp_path / "none.safetensors"))
+
+
+def external(exported, folder, location="weights.data"):
+    """The file at `exported` as folder/model.onnx with its weights in folder/`location`."""
+    folder.mkdir(exist_ok=True)
+    onnx.save_model(onnx.load(exported), folder / "model.onnx", save_as_external_data=True, location="weights.data")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = location if entry.key == "location" else entry.value
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def test_weights_in_a_second_file_are_found_beside_it(model, exported, tmp_path, monkeypatch):
+    path = external(exported, tmp_path / "two")
+    assert path.stat().st_size < exported.stat().st_size / 2
+    assert compare(model, OnnxModel(path), images(3)).good
+    assert parameters_and_macs(OnnxModel(path)) == parameters_and_macs(OnnxModel(exported))
+    monkeypatch.chdir(tmp_path / "two")
+    assert compare(model, OnnxModel("model.onnx"), images(3)).good
+
+
+@pytest.mark.parametrize("location", ["../secret.data", "/etc/passwd", "link.data", "missing.data"])
+def test_weights_outside_the_folder_are_refused(exported, tmp_path, location):
+    path = external(exported, tmp_path / "two", location)
+    (tmp_path / "secret.data").write_bytes((tmp_path / "two" / "weights.data").read_bytes())
+    (tmp_path / "two" / "link.data").symlink_to(tmp_path / "secret.data")
+    with pytest.raises(UserError, match="onnxruntime can load") as error:
+        OnnxModel(path)
+    assert "\n" not in str(error.value) and "[ONNXRuntimeError]" not in str(error.value)
+
+
+def test_a_teacher_in_two_files_is_refused_with_what_to_do(exported, tmp_path):
+    path = external(exported, tmp_path / "two")
+    with pytest.raises(UserError, match=r"its weights lie in a second file, .*onnx\.save_model\(onnx\.load\("):
+        wrap(path, tmp_path / "teacher.safetensors")
+    assert not (tmp_path / "teacher.safetensors").exists()
+
+
+def test_names_that_are_not_utf8_are_opened_all_the_same(exported, tmp_path):
+    import os
+    import shutil
+
+    odd = tmp_path / os.fsdecode(b"\xfc.onnx")
+    shutil.copy(exported, odd)
+    assert OnnxModel(odd).input_size == SIZE

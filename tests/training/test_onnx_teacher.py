@@ -1,6 +1,5 @@
 """A published ONNX file as the teacher of stage 1: it teaches by its logits, as the model in it would."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from posedistill.errors import UserError
 from posedistill.evaluation.predict import predict_poses
 from posedistill.export.onnx_file import export_onnx
 from posedistill.files import sha256_file
-from posedistill.models.onnx_model import OnnxModel, is_onnx
+from posedistill.models.onnx_model import OnnxModel
+from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.params import Weights, load_params
 from posedistill.pipeline import evaluate as stage
 from posedistill.training.runs import Where
@@ -33,14 +33,11 @@ def onnx_file(random_model, tmp_path_factory):
 @pytest.fixture
 def params(onnx_file):
     params = load_params(ROOT / "params.yaml")
-    weights = object.__new__(Weights)
-    object.__setattr__(weights, "path", str(onnx_file))
-    object.__setattr__(weights, "sha256", sha256_file(onnx_file))
-    return dataclasses.replace(
-        params,
-        input=dataclasses.replace(params.input, height=SIZE[0], width=SIZE[1]),
-        teacher=dataclasses.replace(params.teacher, checkpoint=weights),
-        runtime=dataclasses.replace(params.runtime, workers=0, device="cpu"),
+    weights = Weights(path=str(onnx_file), sha256=sha256_file(onnx_file))
+    return params.replaced(
+        input=params.input.replaced(height=SIZE[0], width=SIZE[1]),
+        teacher=params.teacher.replaced(checkpoint=weights),
+        runtime=params.runtime.replaced(workers=0, device="cpu"),
     )
 
 
@@ -74,7 +71,7 @@ def test_the_teacher_stage_takes_the_file_and_stage1_finds_it(params, tmp_path, 
 
 
 def test_a_file_for_another_input_is_one_clear_error(params, tmp_path):
-    other = dataclasses.replace(params, input=dataclasses.replace(params.input, height=64, width=64))
+    other = params.replaced(input=params.input.replaced(height=64, width=64))
     with pytest.raises(UserError, match="takes 32×32 pixels, the settings 64×64"):
         train_supervised(other, "teacher", Where(output=str(tmp_path / "t.safetensors")))
     with pytest.raises(UserError, match=r"expected a teacher for 133 keypoints and input \(64, 64\)"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from posedistill.errors import UserError
 from posedistill.inference.sources import Frame
-from posedistill.models.onnx_model import open_session
+from posedistill.models.onnx_session import open_session, reason
 
 # RTMDet's own, in the order of its BGR input.
 _MEAN = np.array((103.53, 116.28, 123.675), np.float32)
@@ -43,7 +43,7 @@ class Detector:
         try:
             dets, labels = self.session.run(["dets", "labels"], {self.name: np.ascontiguousarray(tensor)})
         except Exception as error:  # onnxruntime's exceptions have no common base
-            raise UserError(f"{self.path}: the detector failed ({str(error).splitlines()[0][:200]})") from error
+            raise UserError(f"{self.path}: the detector failed ({reason(error)})") from error
         if dets.ndim != 3 or dets.shape[-1] != 5 or labels.shape != dets.shape[:2]:
             raise UserError(
                 f"{self.path}: expected dets [1, N, 5] and labels [1, N], found {list(dets.shape)} and "

@@ -8,7 +8,8 @@ from torch import nn
 from posedistill.errors import UserError
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
-from posedistill.models.onnx_model import OnnxModel, is_onnx
+from posedistill.models.onnx_model import OnnxModel
+from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.rtmpose import RTMPose
 from posedistill.models.weights_file import read_weights
 from posedistill.pipeline import origin
@@ -27,22 +28,12 @@ def load_model(path: str | Path, device: str = "cpu", threads: int = 1) -> RTMPo
         raise UserError(f"{path}: there is no such file, expected weights (.safetensors, .pth or .onnx){hint}")
     model: nn.Module
     if is_onnx(path):
-        model = _onnx(path, threads, device)
+        model = OnnxModel(path, threads, device)
     else:
         model = model_from_checkpoint(path)
     if model.keypoints != NUM_KEYPOINTS:
         raise UserError(f"{path}: expected {NUM_KEYPOINTS} keypoints (COCO-WholeBody), found {model.keypoints}")
     return model
-
-
-def _onnx(path: Path, threads: int, device: str) -> OnnxModel:
-    """The model, tried once on opening: an input of float16, say, is then one clear error and no traceback."""
-    try:
-        return OnnxModel(path, threads=threads, device=device)
-    except UserError:
-        raise
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise UserError(f"{path}: cannot be run ({str(error).splitlines()[0][:200]})") from error
 
 
 def box_padding(path: str | Path, model: nn.Module) -> float:

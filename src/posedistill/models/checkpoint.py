@@ -9,45 +9,46 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from posedistill.errors import UserError
+from posedistill.errors import UserError, shorten
 from posedistill.models.head import SPLIT_RATIO
 from posedistill.models.layouts import Branch, State, has_head, normalise, size_of
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
+from posedistill.models.sizes import SIZES
 from posedistill.models.weights_file import METADATA_KEY, read_weights, write_safetensors, write_torch
 
 Layout = Literal["own", "mmpose"]
 
-# What of the head belongs to one input size: a token's weights over the cells of the map, and the bins of the axes.
+# Head tensors that depend on the input size: a token's weights over the cells of the map, and the bins of the axes.
 INPUT_SIZED = ("head.mlp.1.weight", "head.cls_x.weight", "head.cls_y.weight")
+LARGEST_INPUT = 4096  # pixels a side
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What a file gave: `metadata` as saved (ours only), and the names in `fresh`, which it did not give."""
+class LoadedWeights:
+    """The file's own `metadata` (empty unless this project wrote it), and the names `fresh` that it did not give."""
 
-    path: Path
     metadata: Mapping[str, Any]
-    fresh: tuple[str, ...]
+    fresh: tuple[str, ...] = ()
 
 
-def load_checkpoint(model: RTMPose, path: str | Path, *, branch: Branch = "auto", complete: bool = False) -> Loaded:
+def load_checkpoint(
+    model: RTMPose, path: str | Path, *, branch: Branch = "auto", complete: bool = False
+) -> LoadedWeights:
     """Load the weights of `path` into `model`, in the model's own dtype.
 
     Reads safetensors and PyTorch files in our layout, mmpose's (`state_dict`), a distiller's (`branch`, see
     `layouts.normalise`), an averaged copy, and a CSPNeXt backbone alone. Never runs code from the file. Nothing is
     loaded when it fails.
 
-    A file made for another input size gives all but the three head tensors that depend on it, a backbone file all but
-    the head; these keep their present values, and a warning names them. With `complete`, that is a UserError instead:
-    ask for it where the model is to predict.
+    A file for another input size gives all but the three head tensors that depend on it, a backbone file all but the
+    head; these keep their present values, and a warning names them. With `complete`, which a model that is to predict
+    needs, that is a UserError instead.
 
     Raises:
         UserError: no such file, damaged, one that would run code, another size or number of keypoints; one line that
             says what was expected and what was found.
     """
-    content, metadata = read_weights(path)
-    state = normalise(content, str(path), branch)
-    _check_size(model.size.name, state, path)
+    state, metadata = _read_for(model, path, branch)
     if has_head(state):
         _check_keypoints(model.keypoints, state, path)
     else:
@@ -58,35 +59,43 @@ def load_checkpoint(model: RTMPose, path: str | Path, *, branch: Branch = "auto"
         if complete:
             raise UserError(f"{path}: {what}; expected a file made for this input size, with its head")
         warnings.warn(f"{path}: {what}; loaded all but {_names(fresh)}", stacklevel=2)
-    return Loaded(Path(path), metadata, fresh)
+    return LoadedWeights(metadata, fresh)
 
 
-def load_backbone(model: RTMPose, path: str | Path, *, branch: Branch = "auto") -> Loaded:
+def load_backbone(model: RTMPose, path: str | Path, *, branch: Branch = "auto") -> LoadedWeights:
     """Load the backbone alone, from a backbone file or from any that `load_checkpoint` reads, for any input size.
 
     The published CSPNeXt files (AIC + COCO) carry a heatmap head of their own, which is left out. Errors as there.
     """
-    content, metadata = read_weights(path)
-    state = normalise(content, str(path), branch)
-    _check_size(model.size.name, state, path)
+    state, metadata = _read_for(model, path, branch)
     prefix = "backbone."
     _copy(model.backbone, {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}, path)
-    return Loaded(Path(path), metadata, ())
+    return LoadedWeights(metadata)
 
 
 def model_from_checkpoint(path: str | Path, *, branch: Branch = "auto") -> RTMPose:
-    """A model of the size, input size and number of keypoints that the file's shapes say, with its weights; eval mode.
+    """The model in a file, in eval mode: its size, input size and number of keypoints follow from the tensors' shapes.
 
     Raises:
         UserError: as `load_checkpoint`; also a file with no SimCC head, or of no known size.
     """
     content, _ = read_weights(path)
-    state = normalise(content, str(path), branch)
+    return model_from_state(normalise(content, str(path), branch), path)
+
+
+def model_from_state(state: State, path: str | Path) -> RTMPose:
+    """The same of tensors that `layouts.normalise` gave; `path` names the file in errors."""
     size = size_of(state)
     if size is None or not has_head(state):
-        missing = "a SimCC head" if size else "a CSPNeXt of a known size (n, nw, t, s, m, l, x)"
+        missing = "a SimCC head" if size else f"a CSPNeXt of a known size ({', '.join(SIZES)})"
         raise UserError(f"{path}: expected a whole RTMPose, found no tensors of {missing}")
-    model = build_rtmpose(size, input_size_of(state), int(state["head.final_layer.weight"].shape[0]))
+    height, width = input_size_of(state)
+    if max(height, width) > LARGEST_INPUT:  # a tensor may claim any shape in a small file
+        raise UserError(f"{path}: made for input {height}×{width}, expected at most {LARGEST_INPUT} pixels a side")
+    try:
+        model = build_rtmpose(size, (height, width), int(state["head.final_layer.weight"].shape[0]))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     _copy(model, state, path)
     return model.eval()
 
@@ -145,11 +154,19 @@ def _copy(model: nn.Module, state: State, path: str | Path) -> tuple[str, ...]:
         raise UserError(f"{path}: not the tensors of this model: {', '.join(parts)}")
     for name, tensor in state.items():
         if name not in fresh and target[name].shape != tensor.shape:
-            raise UserError(f"{path}: {name}: expected {_shape(target[name])}, found {_shape(tensor)}")
+            raise UserError(f"{path}: {shorten(name)}: expected {_shape(target[name])}, found {_shape(tensor)}")
     for name, tensor in state.items():
         if name not in fresh:
             target[name].copy_(tensor)
     return tuple(fresh)
+
+
+def _read_for(model: RTMPose, path: str | Path, branch: Branch) -> tuple[State, dict[str, Any]]:
+    """The tensors and metadata of a file whose backbone is of the model's size."""
+    content, metadata = read_weights(path)
+    state = normalise(content, str(path), branch)
+    _check_size(model.size.name, state, path)
+    return state, metadata
 
 
 def _check_size(expected: str, state: State, path: str | Path) -> None:
@@ -178,8 +195,8 @@ def _why(model: RTMPose, state: State) -> str:
 
 
 def _names(names: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return shorten(", ".join(names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _shape(tensor: Tensor) -> str:
-    return "×".join(str(side) for side in tensor.shape) or "a single number"
+    return "×".join(map(str, tensor.shape)) or "a single number"

@@ -1,12 +1,13 @@
-"""Whose names a checkpoint uses: its tensors brought to `backbone.…` and `head.…`, as RTMPose (mmpose) names them."""
+"""Whose names a checkpoint uses: bring its tensors to `backbone.…` and `head.…`, as mmpose names them in RTMPose."""
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from posedistill.errors import UserError
+from posedistill.errors import UserError, shorten
 from posedistill.models.cspnext import block_counts
 from posedistill.models.sizes import SIZES
 
@@ -19,6 +20,8 @@ UNDERSCORED = (
     *("cls_x", "cls_y", "running_mean", "running_var", "num_batches_tracked"),
 )
 BLOCK = re.compile(r"backbone\.stage(\d)\.\d\.blocks\.(\d+)\.")
+SIMCC = ("head.final_layer.weight", "head.cls_x.weight", "head.cls_y.weight")  # all heads of RTMPose have them
+DIMENSIONS = {"backbone.stem.2.conv.weight": 4, **dict(zip(SIMCC, (4, 2, 2)))}  # of those whose shape says the model
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # data parallel and averaged, compiled, other trainers
 
 
@@ -35,7 +38,8 @@ def normalise(content: Any, path: str, branch: Branch = "auto") -> State:
             takes the student.
 
     Raises:
-        UserError: no CSPNeXt tensors in it, or `branch` names a part that is not there.
+        UserError: no CSPNeXt tensors in it, a tensor that is no plain array of numbers, half a head, or `branch` names
+            a part that is not there.
     """
     state = _unwrapped(_tensors(content, path))
     if any(name.startswith(("student.", "teacher.")) for name in state):
@@ -48,7 +52,34 @@ def normalise(content: Any, path: str, branch: Branch = "auto") -> State:
         state = {f"backbone.{name}": tensor for name, tensor in state.items()}
     if not _has_backbone(state):
         raise UserError(f"{path}: expected the weights of an RTMPose or CSPNeXt, found {_some(state)}")
-    return {name: tensor for name, tensor in state.items() if name.startswith(("backbone.", "head."))}
+    state = {name: tensor for name, tensor in state.items() if name.startswith(("backbone.", "head."))}
+    _check_tensors(state, path)
+    return state
+
+
+def _check_tensors(state: State, path: str) -> None:
+    """UserError where a tensor is no dense array of real numbers, or where those that say the model are malformed."""
+    for name, tensor in state.items():
+        if kind := _odd_kind(tensor):
+            raise UserError(f"{path}: {shorten(name)}: expected a dense tensor of real numbers, found a {kind} one")
+        expected = DIMENSIONS.get(name, tensor.dim())
+        if tensor.dim() != expected and (name not in SIMCC or has_head(state)):
+            raise UserError(f"{path}: {name}: expected {expected} dimensions, found {tensor.dim()}")
+    missing = [name for name in SIMCC if name not in state]
+    if has_head(state) and missing:
+        raise UserError(f"{path}: not a whole SimCC head: lacks {', '.join(missing)}")
+
+
+def _odd_kind(tensor: Tensor) -> str | None:
+    if tensor.is_meta:
+        return "meta"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    return "complex" if tensor.is_complex() else None
 
 
 def _tensors(content: Any, path: str) -> State:
@@ -56,7 +87,7 @@ def _tensors(content: Any, path: str) -> State:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
-        raise UserError(f"{path}: expected tensors by name, found {type(content).__name__}")
+        raise UserError(f"{path}: expected tensors by name, found a {type(content).__name__}")
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
@@ -88,7 +119,7 @@ def _branch(state: State, path: str, branch: Branch) -> State:
 
 def _never_run(state: State) -> bool:
     counters = [t for n, t in state.items() if n.startswith("backbone.") and n.endswith("num_batches_tracked")]
-    return bool(counters) and not any(int(counter) for counter in counters)
+    return bool(counters) and not any(_odd_kind(counter) or counter.any() for counter in counters)
 
 
 def _averaged(state: State) -> State:
@@ -110,12 +141,12 @@ def _has_backbone(state: Iterable[str]) -> bool:
 
 def _some(state: State) -> str:
     names = list(state)
-    return f"tensors named {', '.join(names[:3])} …" if names else "no tensors at all"
+    return f"tensors named {shorten(', '.join(names[:3]))} …" if names else "no tensors at all"
 
 
 def has_head(state: State) -> bool:
     """Whether there is a SimCC head of RTMPose (published CSPNeXt files carry a heatmap or classification head)."""
-    return "head.cls_x.weight" in state and "head.final_layer.weight" in state
+    return "head.cls_x.weight" in state or "head.cls_y.weight" in state
 
 
 def size_of(state: State) -> str | None:

@@ -1,11 +1,11 @@
-"""Size of a model: parameters and multiply-accumulates."""
-
-from collections.abc import Callable
+"""Cost of a model: parameters and multiply-accumulates. Published tables call the latter FLOPs."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from posedistill.models.head import GatedAttentionUnit
+from posedistill.models.onnx_costs import onnx_costs
+from posedistill.models.onnx_model import OnnxModel, PoseModel
 from posedistill.models.rtmpose import RTMPose
 
 
@@ -17,33 +17,17 @@ def count_parameters(model: nn.Module) -> int:
 def count_macs(model: RTMPose) -> int:
     """Multiply-accumulates for one image [3, H, W] of the model's input size.
 
-    Counts convolutions, linear layers and the two products of the gated attention; not norms, activations and sums.
-    Published tables call the same number FLOPs.
+    Counts convolutions and matrix products; not norms, activations and sums.
     """
-    total = 0
+    with torch.device("meta"):  # shapes alone: nothing is computed
+        twin = RTMPose(model.size, model.input_size, model.keypoints).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            twin(torch.zeros(1, 3, *model.input_size))
+    return counter.get_total_flops() // 2  # PyTorch counts a product and its sum as two
 
-    def conv(module: nn.Conv2d, _: tuple, output: Tensor) -> None:
-        nonlocal total
-        total += output.numel() * module.weight[0].numel()  # weight[0] is [inputs/groups, kernel, kernel]
 
-    def linear(module: nn.Linear, _: tuple, output: Tensor) -> None:
-        nonlocal total
-        total += output.numel() * module.in_features
-
-    def attention(module: GatedAttentionUnit, inputs: tuple, _: Tensor) -> None:
-        nonlocal total
-        tokens = inputs[0].shape[1]
-        total += tokens * tokens * (module.query + module.inner)
-
-    hooks: dict[type, Callable] = {nn.Conv2d: conv, nn.Linear: linear, GatedAttentionUnit: attention}
-    handles = [m.register_forward_hook(hook) for m in model.modules() for t, hook in hooks.items() if isinstance(m, t)]
-    parameter = next(model.parameters())
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, *model.input_size, dtype=parameter.dtype, device=parameter.device))
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
-    return total
+def parameters_and_macs(model: PoseModel) -> tuple[int, int]:
+    """Both numbers, also of an ONNX model."""
+    if isinstance(model, OnnxModel):
+        return onnx_costs(model.path)
+    return count_parameters(model), count_macs(model)

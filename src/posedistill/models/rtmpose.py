@@ -14,7 +14,8 @@ INPUT_MULTIPLE = 32  # pixels; the stride of the published backbone
 class RTMPose(nn.Module):
     """Images [B, 3, H, W], normalised → SimCC logits (x [B, K, 2W], y [B, K, 2H]).
 
-    Attributes: `backbone`, `head`, `size` (a row of the size table), `input_size` (height, width) and `keypoints` K.
+    Attributes: `backbone`, `head`, `size` (a row of the size table), `input_size` (height, width), `keypoints` K, and
+    `feature_channels` C of the backbone's map.
     """
 
     def __init__(self, size: Size, input_size: tuple[int, int], keypoints: int) -> None:
@@ -22,11 +23,17 @@ class RTMPose(nn.Module):
         self.size = size
         self.input_size = input_size
         self.keypoints = keypoints
+        self.feature_channels = size.channels
         self.backbone = CSPNeXt(size)
         self.head = RTMCCHead(size, input_size, keypoints)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.head(self.backbone(images))
+        return self.features_and_logits(images)[1]
+
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Both that a teacher can show: its map [B, C, h, w] and the SimCC logits."""
+        features = self.backbone(images)
+        return features, self.head(features)
 
 
 def build_rtmpose(size: str, input_size: tuple[int, int] = (256, 192), keypoints: int = len(NAMES)) -> RTMPose:

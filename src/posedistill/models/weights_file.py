@@ -14,12 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from posedistill.errors import UserError
+from posedistill.errors import UserError, shorten
 from posedistill.files import write_atomic
 
-METADATA_KEY = (
-    "posedistill"  # one key: safetensors does not keep the order of several, and equal models give equal files
-)
+# One key: safetensors does not keep the order of several, and equal models must give equal files.
+METADATA_KEY = "posedistill"
+ONNX_TENSOR = "onnx"  # the one tensor of a wrapped ONNX model (onnx_wrapper)
 
 
 class _Inert:
@@ -62,14 +62,19 @@ def read_weights(path: str | Path) -> tuple[Any, dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file, expected weights (.safetensors or .pth)")
-    with path.open("rb") as file:
-        start = file.read(9)
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if start[8:9] == b"{":  # first: the length before it may begin with any byte, also with that of a pickle
         return _read_safetensors(path)
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         content = _read_torch(path)
         meta = content.get("meta") if isinstance(content, dict) else None
-        return content, meta.get(METADATA_KEY, {}) if isinstance(meta, dict) else {}
+        return content, _plain(meta.get(METADATA_KEY, {}) if isinstance(meta, dict) else {}, path)
+    if start[:1] == b"\x08" or path.suffix.lower() == ".onnx":  # ONNX begins with the number of its version
+        raise UserError(_is_onnx(path))
     raise UserError(f"{path}: neither safetensors nor a PyTorch checkpoint (empty, damaged, or of another kind)")
 
 
@@ -77,14 +82,40 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            metadata = file.metadata() or {}
-        return tensors, json.loads(metadata.get(METADATA_KEY, "{}"))
-    except (SafetensorError, ValueError) as error:
+            text = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{path}: damaged or cut short, not a whole safetensors file") from error
+    if list(tensors) == [ONNX_TENSOR]:
+        raise UserError(_is_onnx(path))
+    try:
+        return tensors, _plain(json.loads(text), path)
+    except (ValueError, RecursionError) as error:
+        raise UserError(_not_plain(path, text)) from error
+
+
+def _is_onnx(path: Path) -> str:
+    return (
+        f"{path}: an ONNX model, expected weights (.safetensors or .pth); use the checkpoint that it was exported from "
+        "(predict --weights and teacher.checkpoint take ONNX files as they are)"
+    )
+
+
+def _plain(metadata: Any, path: Path) -> dict[str, Any]:
+    """Our metadata as JSON would give them back; a UserError if they are no mapping of names to plain values."""
+    try:
+        plain = json.loads(json.dumps(metadata))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(_not_plain(path, metadata)) from error
+    if not isinstance(plain, dict):
+        raise UserError(_not_plain(path, metadata))
+    return plain
+
+
+def _not_plain(path: Path, found: Any) -> str:
+    return f"{path}: metadata {METADATA_KEY}: expected a mapping of names to plain values, found {shorten(found)}"
 
 
 def _read_torch(path: Path) -> Any:
-    damaged = f"{path}: damaged or cut short, not a whole PyTorch checkpoint"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's on old files are nothing a user can act on
@@ -93,19 +124,17 @@ def _read_torch(path: Path) -> Any:
         foreign = _foreign_globals(path) or set(re.findall(r"GLOBAL ([\w.]+)", str(error)))
         if not foreign:
             raise UserError(f"{path}: refused, damaged or more than tensors in it") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged file can fail in many ways; none of them is a bug here
         if "TorchScript" in str(error):
             raise UserError(f"{path}: refused, it is a TorchScript program; expected tensors alone") from error
-        raise UserError(damaged) from error
+        raise UserError(f"{path}: damaged or cut short, not a whole PyTorch checkpoint") from error
     if foreign - _LOG_GLOBALS:
-        names = ", ".join(sorted(foreign - _LOG_GLOBALS)[:3])
+        names = shorten(", ".join(sorted(foreign - _LOG_GLOBALS)[:3]))
         raise UserError(f"{path}: refused, loading it would run code ({names}); expected tensors alone")
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in foreign]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # an odd pickle can fail in many ways once its names are inert; none of them is a bug here
+    except Exception as error:  # an odd pickle can fail in many ways once its names are inert
         raise UserError(f"{path}: refused, it holds more than tensors and training logs") from error
 
 

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from posedistill.data.feed.loader import ValBatch
-from posedistill.data.geometry import box_to_center_scale, fix_aspect, warp_image, warp_matrix
-from posedistill.data.store.arrow import ValStore
+from posedistill.data.store.arrow import ValPersons, ValStore
 from posedistill.devices import device_type
 from posedistill.errors import UserError
 from posedistill.evaluation import bootstrap
 from posedistill.evaluation.mean_oks import PersonOks, mean_of, mean_oks_intervals, own_box_oks
-from posedistill.evaluation.predict import Poses, predict_batches, predict_poses
+from posedistill.evaluation.predict import Poses, predict_poses
 from posedistill.evaluation.records import GroundTruth, read_predictions
 from posedistill.evaluation.wholebody import Matched, match_wholebody, metrics_of
 from posedistill.models.checkpoint import load_checkpoint
-from posedistill.models.macs import count_macs, count_parameters
-from posedistill.models.onnx_model import OnnxModel, PoseModel, is_onnx
+from posedistill.models.macs import parameters_and_macs
+from posedistill.models.onnx_model import OnnxModel, PoseModel
+from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Params
 from posedistill.pipeline import evaluation_files as files
@@ -115,11 +112,12 @@ def evaluate_model(params: Params, name: str) -> Evaluation:
 def _load(params: Params, name: str) -> tuple[PoseModel, tuple[int, int]]:
     """The model, also a teacher that is an ONNX file, and its (parameters, MACs)."""
     path = MODELS / f"{name}.safetensors"
+    model: PoseModel
     if is_onnx(path):
-        onnx = OnnxModel(path, params.runtime.threads, device_type(params.runtime))
-        return onnx.eval(), onnx.parameters_and_macs()
-    model = load_model(params, name)
-    return model, (count_parameters(model), count_macs(model))
+        model = OnnxModel(path, params.runtime.threads, device_type(params.runtime)).eval()
+    else:
+        model = load_model(params, name)
+    return model, parameters_and_macs(model)
 
 
 def judge(
@@ -162,41 +160,14 @@ def _missing_own_poses(params: Params, model: PoseModel, store: ValStore, truth:
     rows, image_id = rows[stored], image_id[stored]
     if not len(rows):
         return Poses.join([])
-    images = np.array([place[one] for one in image_id.tolist()], dtype=np.int64)
-    batches = _own_box_batches(params, store, truth, rows, images)
-    return predict_batches(
-        model,
-        tqdm(batches, desc="own boxes", total=-(-len(rows) // params.evaluate.batch), unit="batch", leave=False),
-        device=device_type(params.runtime),
-        flip_test=params.evaluate.flip_test,
-        score_threshold=params.evaluate.score_threshold,
+    persons = ValPersons(
+        image=np.array([place[one] for one in image_id.tolist()], dtype=np.int64),
+        image_id=image_id,
+        annotation_id=truth.annotation_id[rows],
+        box=truth.box[rows].astype(np.float32),
+        score=np.ones(len(rows)),
     )
-
-
-def _own_box_batches(
-    params: Params, store: ValStore, truth: GroundTruth, rows: np.ndarray, images: np.ndarray
-) -> Iterator[ValBatch]:
-    """Crops of the persons `rows` [N] of `truth`, who are in `images` [N] of the store, in their annotated boxes."""
-    size, batch = params.input.size, params.evaluate.batch
-    last, picture = -1, np.empty((0, 0, 3), np.uint8)
-    for first in range(0, len(rows), batch):
-        who, where = rows[first : first + batch], images[first : first + batch]
-        center, scale = box_to_center_scale(truth.box[who].astype(np.float32), params.augment.box_padding)
-        scale = fix_aspect(scale, size)
-        crops = np.empty((len(who), *size, 3), np.uint8)
-        for i, image in enumerate(where.tolist()):
-            if image != last:
-                last, picture = image, store.picture(image)
-            crops[i] = warp_image(picture, warp_matrix(center[i], scale[i], 0.0, size), size)
-        yield ValBatch(
-            images=torch.from_numpy(crops),
-            center=center.astype(np.float64),
-            scale=scale.astype(np.float64),
-            person=who,
-            image_id=truth.image_ids[truth.image[who]],
-            annotation_id=truth.annotation_id[who],
-            score=np.ones(len(who)),
-        )
+    return predict_poses(model, store, params, device_type(params.runtime), persons)
 
 
 def _write(evaluation: Evaluation) -> None:

@@ -12,7 +12,7 @@ from posedistill.export.onnx_file import export_onnx
 from posedistill.files import writable_folder
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
-from posedistill.models.onnx_model import is_onnx
+from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.weights_file import read_weights
 from posedistill.params import ROLES, load_params
 from posedistill.pipeline.handover import check_fresh, hand_over

@@ -8,25 +8,66 @@ from torch import Tensor, nn
 from posedistill.devices import Device, device_type
 from posedistill.errors import UserError
 from posedistill.keypoints import NUM_KEYPOINTS
-from posedistill.losses import decay
-from posedistill.models.checkpoint import load_checkpoint
-from posedistill.models.onnx_model import OnnxModel, is_onnx
-from posedistill.models.rtmpose import RTMPose, build_rtmpose
+from posedistill.losses import Epoch, Pair, decay, feature_loss, label_loss, logit_loss
+from posedistill.models.onnx_model import OnnxModel
+from posedistill.models.onnx_wrapper import is_onnx
+from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Loss, Params
 from posedistill.training.checkpoints import say
-from posedistill.training.frozen import asking, frozen
-from posedistill.training.objective import Objective, Pair, detached, full, full_pair, labels_of
-from posedistill.training.objectives import stage1_losses
-from posedistill.training.runs import Recipe, Run, Where, plain, run_recipe
+from posedistill.training.frozen import frozen, inference_context, load_model
+from posedistill.training.objective import Objective, detached, full, full_pair, labels_of
+from posedistill.training.runs import Paths, Trained, Training, train
 from posedistill.training.supervised import new_student
 
 
-class Stage1(Objective):
-    """L = L_ori + r(t)·α·L_fea + r(t)·β·L_logit (see `stage1_losses`).
+def stage1_losses(
+    student_out: Pair,
+    teacher_out: Pair,
+    student_features: Tensor | None,
+    teacher_features: Tensor | None,
+    labels: Pair,
+    weight: Tensor,
+    *,
+    loss: Loss,
+    epoch: Epoch,
+    epochs: int,
+    align: nn.Module | None = None,
+) -> dict[str, Tensor]:
+    """L = L_ori + r(t)·α·L_fea + r(t)·β·L_logit.
 
-    `teacher` is frozen already. Where its maps have other channels than the student's, a 1×1 convolution is trained
-    with the student; it is no part of the model that is written. A teacher that is an ONNX file teaches by its logits
-    alone: it has no features, and that term is 0.
+    Args:
+        student_out, teacher_out: SimCC logits (x [N, K, Wx], y [N, K, Wy]).
+        student_features, teacher_features: last backbone maps [N, C, H, W]; None where there is none (a teacher that
+            is only an ONNX file): the feature term is then 0.
+        labels: Gaussian labels of the shapes of the logits (`simcc.encode`).
+        weight: [N, K], 1 where a keypoint is labelled.
+        loss: alpha, beta, decay, logit_on, feature_reduction, reference_batch.
+        epoch, epochs: the epoch from 0, and how many there are, for r(t).
+        align: f, a 1×1 convolution to the teacher's channels; None where they are the student's already.
+
+    Returns:
+        0-d tensors label, feature, logit with weights and decay applied, and total, their sum. With N equal to
+        `loss.reference_batch` they are those of the published step; any other N keeps their balance.
+    """
+    r = decay(epoch, epochs) if loss.decay else 1.0
+    label = label_loss(student_out, labels, weight) * loss.reference_batch
+    if student_features is None or teacher_features is None:
+        feature = label.new_zeros(())
+    else:
+        aligned = student_features if align is None else align(student_features)
+        reduction = "mean" if loss.feature_reduction == "mean" else "sum"
+        feature = feature_loss(aligned, teacher_features, reduction) * (loss.alpha * r)
+    logit_weight = weight if loss.logit_on == "labelled" else None
+    logit = logit_loss(student_out, teacher_out, logit_weight) * (loss.beta * r)
+    return {"label": label, "feature": feature, "logit": logit, "total": label + feature + logit}
+
+
+class Stage1(Objective):
+    """`stage1_losses` of `student` under `teacher`, which is frozen already.
+
+    Where the teacher's maps have other channels than the student's, a 1×1 convolution is trained with the student; it
+    is not part of the model that is written. A teacher that is an ONNX file teaches by its logits alone: it has no
+    features, and that term is 0.
     """
 
     epoch: Tensor
@@ -36,13 +77,11 @@ class Stage1(Objective):
         self.student = student
         self.loss = loss
         self._teacher = (teacher,)  # in a tuple: see Objective
-        self.asked = loss.alpha > 0 and not isinstance(teacher, OnnxModel)  # for features
-        channels = (
-            student.size.channels,
-            student.size.channels if isinstance(teacher, OnnxModel) else teacher.size.channels,
-        )
-        # PyTorch's own initialisation, as in the published code.
-        self.align = nn.Conv2d(*channels, 1) if channels[0] != channels[1] and self.asked else None
+        self.use_features = loss.alpha > 0 and teacher.feature_channels is not None
+        self.align = None
+        if self.use_features and teacher.feature_channels != student.feature_channels:
+            # PyTorch's own initialisation, as in the published code.
+            self.align = nn.Conv2d(student.feature_channels, teacher.feature_channels, 1)
         self.epochs = 1
         # A tensor, so that a compiled step stays the same in the next epoch.
         self.register_buffer("epoch", torch.zeros(()), persistent=False)
@@ -57,88 +96,86 @@ class Stage1(Objective):
 
     def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         (teacher,) = self._teacher
-        with asking():
-            if isinstance(teacher, OnnxModel):
-                teacher_features, answer = None, full_pair(teacher(images))
-            else:
-                teacher_features = teacher.backbone(images.to(next(teacher.parameters()).dtype))  # [B, C_t, h, w]
-                answer = full_pair(teacher.head(teacher_features))
+        with inference_context():
+            # features [B, C_t, h, w]
+            teacher_features, teacher_logits = teacher.features_and_logits(_in_dtype_of(teacher, images))
+            teacher_logits = full_pair(teacher_logits)
         features = self.student.backbone(images)  # [B, C, h, w]
         prediction = full_pair(self.student.head(features))  # x [B, K, 2W], y [B, K, 2H]
         labels, weight = labels_of(keypoints, self.student.input_size, prediction[0].dtype)
-        aligned = full(features if self.align is None else self.align(features)) if self.asked else None
+        aligned = None
+        if self.use_features:
+            aligned = full(features if self.align is None else self.align(features))
         terms = stage1_losses(
             prediction,
-            answer,
+            teacher_logits,
             aligned,
-            full(teacher_features) if self.asked and teacher_features is not None else None,
+            None if teacher_features is None else full(teacher_features),
             labels,
             weight,
             loss=self.loss,
             epoch=self.epoch,
             epochs=self.epochs,
         )
-        return terms, detached(prediction), answer
+        return terms, detached(prediction), teacher_logits
 
     def facts(self) -> dict[str, float]:
         return {"decay": decay(self.epoch.item(), self.epochs) if self.loss.decay else 1.0}
 
 
-def load_model(size: str, P: Params, path: str | Path) -> RTMPose:
-    """A model of `size` and the settings' input size with the weights of a file."""
-    model = build_rtmpose(size, P.input.size)
-    load_checkpoint(model, path, complete=True)
-    return model
+def _in_dtype_of(teacher: nn.Module, images: Tensor) -> Tensor:
+    parameter = next(teacher.parameters(), images)  # an ONNX file has none
+    return images.to(parameter.dtype)
 
 
-def load_teacher(P: Params, path: str | Path) -> RTMPose | OnnxModel:
+def load_teacher(params: Params, path: str | Path) -> RTMPose | OnnxModel:
     """The teacher in a file: a model of the settings' size, or an ONNX model of any size."""
     if not is_onnx(path):
-        return load_model(P.teacher.size, P, path)
-    teacher = OnnxModel(path, P.runtime.threads, device_type(P.runtime))
-    if (teacher.input_size, teacher.keypoints) != (P.input.size, NUM_KEYPOINTS):
+        return load_model(path, params.teacher.size, params.input.size, "teacher.size")
+    teacher = OnnxModel(path, params.runtime.threads, device_type(params.runtime))
+    if (teacher.input_size, teacher.keypoints) != (params.input.size, NUM_KEYPOINTS):
         raise UserError(
-            f"{path}: expected a teacher for {NUM_KEYPOINTS} keypoints and input {P.input.size} (height, width), found "
-            f"{teacher.keypoints} and {teacher.input_size}"
+            f"{path}: expected a teacher for {NUM_KEYPOINTS} keypoints and input {params.input.size} (height, width), "
+            f"found {teacher.keypoints} and {teacher.input_size}"
         )
-    if P.loss.alpha > 0:
+    if params.loss.alpha > 0:
         say(f"stage1: {path} is an ONNX file, it teaches by its logits alone; the feature term is 0")
     return teacher
 
 
-def distill_stage1(P: Params, where: Where | None = None) -> Run:
+def distill_stage1(params: Params, paths: Paths | None = None) -> Trained:
     """Train the student under the teacher (models/teacher.safetensors) and write models/stage1.safetensors.
 
-    It starts as the baseline does: same seed, same backbone, same epochs and learning rate. A training that was
-    interrupted goes on; one that is finished is read back.
+    It starts as the baseline does: same seed, backbone, epochs and learning rate. An interrupted training is continued;
+    a finished one is read back.
     """
-    where = where or Where()
+    paths = paths or Paths()
+    student, loss = params.student, params.loss
 
     def build(device: Device) -> Stage1:
-        teacher = load_teacher(P, where.teacher)
-        student = new_student(P.student.size, P.input.size, P.student.seed, P.student.backbone, "student.backbone")
-        return Stage1(student, frozen(teacher, device), P.loss)
+        teacher = load_teacher(params, paths.teacher)
+        model = new_student(student.size, params.input.size, student.seed, student.backbone, "student.backbone")
+        return Stage1(model, frozen(teacher, device), loss)
 
-    student = P.student
-    loss = {name: value for name, value in plain(P.loss).items() if name != "gamma"}
-    own = {"teacher": P.teacher.size, "loss": loss, "seed": student.seed, "size": student.size}
-    own |= {"epochs": student.epochs, "lr": student.lr}
-    inputs = {"teacher": Path(where.teacher)}
+    inputs = {"teacher": Path(paths.teacher)}
     if student.backbone:
         inputs["backbone"] = Path(student.backbone.path)
-    return run_recipe(
-        P,
-        Recipe(
+    used = ("alpha", "beta", "decay", "logit_on", "feature_reduction", "reference_batch", "clip_norm")
+    return train(
+        Training(
             stage="stage1",
-            module="training.stage1",
+            params=params,
+            paths=paths,
+            entry="training.stage1:distill_stage1",
             build=build,
-            settings=own,
+            own={
+                "teacher": params.teacher.size,
+                "size": student.size,
+                "loss": {name: value for name, value in loss.dump().items() if name in used},
+            },
             inputs=inputs,
-            augment=P.augment_for("stage1"),
-            seed=student.seed,
-            epochs=student.epochs,
-            lr=student.lr,
-            clip_norm=P.loss.clip_norm,
-        ),
-        where,
+            size=student.size,
+            section="student",
+            clip_norm=("loss.clip_norm", loss.clip_norm),
+        )
     )

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from posedistill.devices import Device
-from posedistill.losses import label_loss
+from posedistill.losses import Pair, label_loss
 from posedistill.models.checkpoint import load_backbone, load_checkpoint
-from posedistill.models.onnx_model import is_onnx
+from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Params, Weights
-from posedistill.training.objective import Objective, Pair, detached, full_pair, labels_of
-from posedistill.training.runs import Recipe, Run, Where, plain, run_recipe, take_model, take_onnx
+from posedistill.training.objective import Objective, detached, full_pair, labels_of
+from posedistill.training.runs import Paths, Trained, Training, take_model, take_onnx, train
 
 
 class Supervised(Objective):
@@ -44,41 +44,44 @@ def new_student(size: str, input_size: tuple[int, int], seed: int, backbone: Wei
     return model
 
 
-def train_supervised(P: Params, role: str, where: Where | None = None) -> Run:
+def train_supervised(params: Params, role: str, paths: Paths | None = None) -> Trained:
     """Train the teacher or the baseline (`role`) on prepared/train and write models/<role>.safetensors.
 
-    With `teacher.checkpoint` the teacher is taken from that file instead. A training that was interrupted goes on; one
-    that is finished is read back.
+    With `teacher.checkpoint` the teacher is taken from that file instead. An interrupted training is continued; a
+    finished one is read back.
     """
     if role not in ("teacher", "baseline"):
         raise ValueError(f"role {role!r}: teacher or baseline")
-    where = where or Where()
-    model = P.teacher if role == "teacher" else P.student
-    section = "teacher" if role == "teacher" else "student"
-    if role == "teacher" and P.teacher.checkpoint is not None:
-        if is_onnx(P.teacher.checkpoint.path):
-            return take_onnx(P.teacher.checkpoint.verified("teacher.checkpoint"), P, role, where)
-        teacher = build_rtmpose(model.size, P.input.size)
-        load_checkpoint(teacher, P.teacher.checkpoint.verified("teacher.checkpoint"), complete=True)
-        return take_model(teacher, role, where)
+    paths = paths or Paths()
+    if role == "teacher" and params.teacher.checkpoint is not None:
+        return _take_teacher(params, params.teacher.checkpoint, paths)
+    section, model = ("teacher", params.teacher) if role == "teacher" else ("student", params.student)
 
     def build(device: Device) -> Supervised:
-        student = new_student(model.size, P.input.size, model.seed, model.backbone, f"{section}.backbone")
-        return Supervised(student, P.loss.reference_batch)
+        student = new_student(model.size, params.input.size, model.seed, model.backbone, f"{section}.backbone")
+        return Supervised(student, params.loss.reference_batch)
 
-    return run_recipe(
-        P,
-        Recipe(
+    return train(
+        Training(
             stage=role,
-            module="training.supervised",
+            params=params,
+            paths=paths,
+            entry="training.supervised:train_supervised",
             build=build,
-            settings={"model": plain(model), "reference_batch": P.loss.reference_batch},
+            own={"size": model.size, "reference_batch": params.loss.reference_batch},
             inputs={"backbone": Path(model.backbone.path)} if model.backbone else {},
-            augment=P.augment_for(role),
-            seed=model.seed,
-            epochs=model.epochs,
-            lr=model.lr,
-            clip_norm=model.clip_norm,
-        ),
-        where,
+            size=model.size,
+            section=section,
+            clip_norm=(f"{section}.clip_norm", model.clip_norm),
+        )
     )
+
+
+def _take_teacher(params: Params, checkpoint: Weights, paths: Paths) -> Trained:
+    """Write the given teacher as models/teacher.safetensors."""
+    path = checkpoint.verified("teacher.checkpoint")
+    if is_onnx(path):
+        return take_onnx(path, params.input.size, "teacher", paths)
+    teacher = build_rtmpose(params.teacher.size, params.input.size)
+    load_checkpoint(teacher, path, complete=True)
+    return take_model(teacher, "teacher", paths)
