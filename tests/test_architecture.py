@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "posedistill"
 
 # From the ground up: a room may import itself and what stands before it.
 ORDER = (
-    ("errors", "parent", "parallel", "files", "project", "params_check", "params_sections", "params", "fingerprint"),
+    ("errors", "parent", "progress", "parallel", "files", "project", "params_sections", "params", "fingerprint"),
     ("keypoints",),
     ("devices",),
     ("synthetic",),

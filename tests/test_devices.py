@@ -1,7 +1,5 @@
 """Every `auto` of the runtime settings, decided."""
 
-import dataclasses
-
 import pytest
 import torch
 from fake_stage import settings
@@ -13,7 +11,7 @@ from posedistill.errors import UserError
 
 
 def runtime(**changes):
-    return dataclasses.replace(settings().runtime, **changes)
+    return settings().runtime.replaced(**changes)
 
 
 def test_on_the_cpu_nothing_is_oversubscribed(monkeypatch):

@@ -25,7 +25,6 @@ NEUTRAL = (
     "files",
     "fingerprint",
     "params",
-    "params_check",
     "params_sections",
     "parent",
     "progress",

@@ -1,127 +1,67 @@
-"""params.yaml as frozen, typed, checked dataclasses.
+"""params.yaml, read and checked: all of it, or what one stage sees of it (stages.py).
 
 The sections stand in params_sections.py, one class each. Every error is one line: the setting, what was found, what
 is allowed.
 """
 
-import dataclasses
+import difflib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from posedistill import project
+from pydantic import ValidationError
+
 from posedistill.errors import UserError
-from posedistill.params_check import fail, mapping, unknown
-from posedistill.params_sections import (
+from posedistill.params_sections import (  # noqa: F401  (all are imported from here)
     ROLES,
+    SECTIONS,
     SIZES,
     Augment,
-    Data,
-    Ema,
-    Evaluate,
-    Export,
     Input,
     Loss,
+    Params,
     Runtime,
     Section,
+    SizeName,
     Source,
-    Stage2,
-    Student,
-    Teacher,
     Train,
     UnlistedSetting,
     Weights,
 )
-
-__all__ = [
-    "ROLES",
-    "SECTIONS",
-    "SIZES",
-    "Augment",
-    "Data",
-    "Ema",
-    "Evaluate",
-    "Export",
-    "Input",
-    "Loss",
-    "Params",
-    "Runtime",
-    "Section",
-    "Source",
-    "Stage2",
-    "Student",
-    "Teacher",
-    "Train",
-    "UnlistedSetting",
-    "Weights",
-    "from_settings",
-    "load_params",
-    "read_settings",
-    "stage_params",
-    "stage_settings",
-    "to_settings",
-]
-
-SECTIONS: dict[str, type[Section]] = {
-    "data": Data,
-    "input": Input,
-    "augment": Augment,
-    "teacher": Teacher,
-    "student": Student,
-    "train": Train,
-    "loss": Loss,
-    "stage2": Stage2,
-    "evaluate": Evaluate,
-    "export": Export,
-    "runtime": Runtime,
-}
-
-
-@dataclass(frozen=True, repr=False)
-class Params(Section):
-    """All settings, or those that one stage lists."""
-
-    data: Data
-    input: Input
-    augment: Augment
-    teacher: Teacher
-    student: Student
-    train: Train
-    loss: Loss
-    stage2: Stage2
-    evaluate: Evaluate
-    export: Export
-    runtime: Runtime
-
-    def augment_for(self, role: str) -> Augment:
-        """The augmentation of a training; the teacher's own `teacher.augment` replaces single values."""
-        return self.augment.replaced(self.teacher.augment) if role == "teacher" else self.augment
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
     """The content of a settings file as plain values: YAML 1.2 (5e-5 is a number), or JSON if it ends in .json."""
     path = Path(path)
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a settings file ({error.__class__.__name__})") from error
-    if path.suffix == ".json":
-        try:
-            return dict(mapping(str(path), json.loads(content)))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    try:
+        return _mapping(str(path), json.loads(content) if path.suffix == ".json" else _yaml(path, content))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except (RecursionError, ValueError) as error:  # thousands of brackets; thousands of digits, a date that is none
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0][:200]
+        raise UserError(f"{path}: cannot be read as a settings file ({reason})") from None
+
+
+def _yaml(path: Path, content: str) -> Any:
     try:
         from ruamel.yaml import YAML, YAMLError
     except ImportError as error:
         raise UserError(f"{path}: reading YAML needs ruamel.yaml; without it, pass the settings as JSON") from error
     try:
-        return dict(mapping(str(path), YAML(typ="safe", pure=True).load(content)))
+        return YAML(typ="safe", pure=True).load(content)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{where}: not YAML: {reason[:200]}") from error
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
@@ -139,95 +79,186 @@ def from_settings(settings: Mapping[str, Any], stage: str | None = None) -> Para
     With a `stage`, `settings` may hold only what that stage lists, and reading another setting raises
     UnlistedSetting. Without, each section must be complete, and missing sections raise UnlistedSetting when read.
     """
-    for name in mapping("", settings):
-        if name not in SECTIONS:
-            raise unknown("", name, SECTIONS)
-    params: Params = object.__new__(Params)
-    for name, section in SECTIONS.items():
-        if name in settings:
-            value = section.read(name, settings[name], stage=stage)
-        elif stage is not None:
-            value = section.read(name, {}, stage=stage)
-        else:
-            continue
-        object.__setattr__(params, name, value)
-    object.__setattr__(params, "_listed_by", ("params", stage or "?"))
+    settings = _mapping("settings", settings)
+    if stage is None:
+        given = Params.partial(settings)
+    else:
+        given = settings | {name: section.partial(settings.get(name, {})) for name, section in SECTIONS.items()}
+    try:
+        params = Params.model_validate(given)
+    except ValidationError as error:
+        raise _one_line(error, settings) from None
     _check_together(params)
     return params
 
 
 def to_settings(params: Section) -> dict[str, Any]:
     """The plain values of `params` (lists, dictionaries, numbers, text), which `from_settings` reads back."""
-    return {name: _plain(value) for name, value in params.present()}
+    return params.dump()
 
 
-def stage_settings(stage: str, folder: str | Path | None = None) -> dict[str, Any]:
-    """The settings that dvc.yaml lists for `stage` (evaluate@stage1 means evaluate), with their values in params.yaml.
+@contextmanager
+def record_reads(note: Callable[[str], None] | None = None) -> Iterator[set[str]]:
+    """Record which settings are read as attributes while the context lasts: a set of names like `student.size` and
+    `train.ema`, in all threads of this process and those forked from it.
 
-    `folder` holds both files; null means the project's root.
+    A setting counts as its entry in a section: reading `augment.weak` or `train.ema`, not what is inside them. Not
+    reads are `present`, `dump`, `replaced`, `to_settings`, comparing and printing. `note` is called with each name as
+    it is read for the first time. Without the context, reading costs nothing.
+
+    For other processes, the environment variable POSEDISTILL_READS names a file to which every process that imports
+    this module appends a line for each setting that it reads.
     """
-    folder = Path(folder) if folder is not None else project.root()
-    stages = mapping("dvc.yaml", read_settings(folder / "dvc.yaml")).get("stages", {})
-    name = stage.split("@")[0]
-    if name not in stages:
-        raise UserError(f"dvc.yaml has no stage {name}, allowed: {', '.join(stages)}")
-    settings = read_settings(folder / "params.yaml")
-    listed: dict[str, Any] = {}
-    for key in stages[name].get("params", []):
-        section, _, leaf = key.partition(".")
-        if section not in settings or (leaf and leaf not in settings[section]):
-            raise UserError(f"{key}: stage {name} needs it, but params.yaml does not have it")
-        if leaf:
-            listed.setdefault(section, {})[leaf] = settings[section][leaf]
+    reads: set[str] = set()
+
+    def read(section: Section, name: str) -> Any:
+        kind = type(section)
+        key = f"{kind.__name__.lower()}.{name}"
+        if key not in reads and SECTIONS.get(kind.__name__.lower()) is kind and name in kind.model_fields:
+            reads.add(key)
+            if note is not None:
+                note(key)
+        return object.__getattribute__(section, name)
+
+    Section.__getattribute__ = read  # type: ignore[method-assign, assignment]
+    try:
+        yield reads
+    finally:
+        del Section.__getattribute__
+
+
+def _append(key: str) -> None:
+    with Path(os.environ["POSEDISTILL_READS"]).open("a") as file:
+        file.write(f"{key}\n")
+
+
+if "POSEDISTILL_READS" in os.environ:
+    _recording = record_reads(_append)
+    _recording.__enter__()
+
+
+# Errors
+
+
+def _mapping(key: str, value: Any) -> dict[str, Any]:
+    """`value` itself if it is a mapping with text keys."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise _fail(key, value, "a mapping of keys to values")
+    return dict(value)
+
+
+def _fail(key: str, value: Any, allowed: str) -> UserError:
+    return UserError(f"{key}: found {_shown(value)}, allowed: {allowed}")
+
+
+def _shown(value: Any) -> str:
+    """A value as it would stand in the settings file, in at most 200 characters and a moment: references may make a
+    short file a value of gigabytes, or one that holds itself."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        short = value if len(value) <= 80 else f"{value[:77]}..."
+        return short if short.isidentifier() else json.dumps(short, ensure_ascii=False)
+    bounded = reprlib.Repr()
+    bounded.maxlevel, bounded.maxlist, bounded.maxdict, bounded.maxlong = 2, 4, 4, 40
+    try:
+        return bounded.repr(value)[:200]
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else "a number of too many digits"
+
+
+def _unknown(section: str, name: str, known: Iterable[str]) -> UserError:
+    known, prefix = list(known), f"{section}." if section else ""
+    near = difflib.get_close_matches(name[:80], known, n=1)
+    hint = f" (did you mean {prefix}{near[0]}?)" if near else ""
+    return UserError(f"{prefix}{_shown(name)}: unknown key{hint}: remove it; allowed: {', '.join(known)}")
+
+
+def _one_line(error: ValidationError, settings: Any) -> UserError:
+    """What pydantic found, as one line of ours: the first unknown key, or else the first wrong value."""
+    problem = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+    unknown, missing = problem["type"] in ("extra_forbidden", "invalid_key"), problem["type"] == "missing"
+    *parents, last = problem["loc"]
+    schema, key, value = Params.model_json_schema(), "", settings
+    models = schema["$defs"]
+    for part in parents if unknown else (*parents, last):
+        options = _options(schema, models)
+        if isinstance(part, int):
+            inner = next((option["items"] for option in options if "items" in option), None)
         else:
-            listed[section] = settings[section]
-    return listed
+            inner = next(
+                (option["properties"][part] for option in options if part in option.get("properties", ())), None
+            )
+        if inner is None:  # a branch of a union, or one number of a pair: told as a whole
+            break
+        key = f"{key}[{part}]" if isinstance(part, int) else f"{key}.{part}".lstrip(".")
+        schema, value = inner, None if missing and part is last else value[part]
+    if unknown:
+        return _unknown(
+            key, str(last), (name for option in _options(schema, models) for name in option.get("properties", ()))
+        )
+    allowed = " or ".join(_in_words(option) for option in _options(schema, models))
+    return UserError(f"{key}: missing, allowed: {allowed}") if missing else _fail(key, value, allowed)
 
 
-def stage_params(stage: str, settings: Mapping[str, Any] | None = None) -> Params:
-    """Params as one stage sees them: from `settings`, or (null) from dvc.yaml and params.yaml of the project.
+def _options(schema: dict[str, Any], models: dict[str, Any]) -> list[dict[str, Any]]:
+    """The alternatives of a JSON schema, with references followed."""
+    options = schema.get("anyOf", [schema])
+    return [models[option["$ref"].removeprefix("#/$defs/")] if "$ref" in option else option for option in options]
 
-    `runtime` says how, not what: a stage need not list it, so what `settings` lacks of it is read from params.yaml.
-    """
-    settings = dict(stage_settings(stage) if settings is None else settings)
-    if len(settings.get("runtime", {})) < len(dataclasses.fields(Runtime)):
-        runtime = read_settings(project.root() / "params.yaml").get("runtime", {})
-        settings["runtime"] = {**mapping("runtime", runtime), **settings.get("runtime", {})}
-    return from_settings(settings, stage)
+
+def _in_words(schema: dict[str, Any]) -> str:
+    """The values that a JSON schema allows."""
+    if "properties" in schema:
+        return "a mapping {" + ", ".join(f"{name}: …" for name in schema["properties"]) + "}"
+    if "description" in schema:
+        return schema["description"]
+    if "enum" in schema or "const" in schema:
+        return " | ".join(schema.get("enum", [schema.get("const")]))
+    kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
+    bounds = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "maximum": "<= {}", "multipleOf": "divisible by {}"}
+    limits = [words.format(schema[bound]) for bound, words in bounds.items() if bound in schema]
+    return " ".join([kinds.get(schema["type"], "a list with at least one entry"), " and ".join(limits)]).strip()
 
 
 def _check_together(params: Params) -> None:
     """What single settings cannot know: files that must be there, and settings that must fit each other."""
     for section, leaf in (("teacher", "checkpoint"), ("teacher", "backbone"), ("student", "backbone")):
-        weights = params.__dict__.get(section, params).__dict__.get(leaf)
+        weights = _given(params, section).get(leaf)
         # A file under data.root comes with the data, which the pipeline may not have fetched yet.
-        if weights and not Path(weights.path).is_file() and not _is_data(weights.path):
+        if weights and not Path(weights.path).is_file() and Path(weights.path).parts[:1] != ("data",):
             raise UserError(
                 f"{section}.{leaf}.path: there is no file {weights.path}; allowed: a file of weights, or "
                 f"{section}.{leaf}: null"
             )
-    data = params.__dict__.get("data", params).__dict__
-    if data.get("boxes") == "detections":
-        for i, source in enumerate(data.get("val", ())):
-            if source.source in ("coco_wholebody",) and source.detections is None:
-                raise fail(f"data.val[{i}].detections", None, "a file of detections, since data.boxes is detections")
+    data = _given(params, "data")
+    for split in ("train", "val"):
+        names: set[str] = set()
+        for i, source in enumerate(data.get(split, ())):
+            key = f"data.{split}[{i}]"
+            _check_source(key, source)
+            if source.name in names:
+                raise _fail(f"{key}.name", source.name, "a name that no other source of the list has")
+            names.add(source.name)
+            by_detector = split == "val" and data.get("boxes") == "detections" and source.source == "coco_wholebody"
+            if by_detector and source.detections is None:
+                raise _fail(f"{key}.detections", None, "a file of detections, since data.boxes is detections")
 
 
-def _is_data(path: str) -> bool:
-    return Path(path).parts[:1] == ("data",)
+def _given(params: Params, section: str) -> dict[str, Any]:
+    return dict(dict(params).get(section, ()))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Source):
-        return {
-            field.name: _plain(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if getattr(value, field.name) != field.default
-        }
-    if isinstance(value, Section):
-        return to_settings(value)
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+def _check_source(key: str, source: Source) -> None:
+    """The keys that sources of its kind have."""
+    required, optional = source.KEYS[source.source]
+    known = ("source", "name", *required, *optional)
+    for name in source.model_fields_set:
+        if name not in known:
+            raise _unknown(key, name, known)
+    for name in required:
+        if getattr(source, name) is None:
+            raise UserError(f"{key}.{name}: missing, a source of kind {source.source} needs it")
+    kind, allowed = (int, "a whole number >= 1") if source.source == "synthetic" else (str, "text that is not empty")
+    if source.images is not None and not isinstance(source.images, kind):
+        raise _fail(f"{key}.images", source.images, allowed)

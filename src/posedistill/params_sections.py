@@ -1,32 +1,61 @@
-"""The sections of params.yaml as frozen dataclasses: every setting with its meaning and its allowed values."""
+"""The sections of params.yaml as frozen pydantic models: every setting with its type and its range.
 
-import dataclasses
+A section may hold only some of its settings: those that a stage lists in dvc.yaml, or those that replace others.
+"""
+
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from posedistill.errors import UserError
 from posedistill.files import sha256_file
-from posedistill.params_check import (
-    check_of,
-    choice,
-    fail,
-    flag,
-    mapping,
-    real,
-    setting,
-    span,
-    text,
-    texts,
-    unknown,
-    whole,
-)
 
-SIZES = ("n", "nw", "t", "s", "m", "l", "x")  # the names of models/sizes.py (a test compares them)
-ROLES = ("teacher", "baseline", "stage1", "stage2")  # the four models, in the order of the pipeline
+SizeName = Literal["n", "nw", "t", "s", "m", "l", "x"]
+SIZES: tuple[str, ...] = get_args(SizeName)  # models/sizes.py holds a row for each
+ROLES = ("teacher", "baseline", "stage1", "stage2")  # the four models, in pipeline order
 
-NULL = (None,)
+LARGEST = 2**32 - 1  # NumPy's largest seed
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Pixels = Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Text = Annotated[str, Field(pattern=r"\S", description="text that is not empty")]
+Name = Annotated[str, Field(pattern=r"^[\w-]+$", description="letters, digits, - and _ (part of a folder's name)")]
+Digest = Annotated[str, Field(pattern="^[0-9a-fA-F]{8,64}$", description="8 to 64 hexadecimal digits in quotes")]
+Auto = Literal["auto"]
+
+
+def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise ValueError("low > high")
+    return span
+
+
+# strict=False: a list, too, becomes a tuple.
+ShareSpan = Annotated[
+    tuple[Share, Share],
+    Field(strict=False, description="[low, high], two numbers from 0 to 1 with low <= high"),
+    AfterValidator(_ordered),
+]
+ScaleSpan = Annotated[
+    tuple[Annotated[float, Field(ge=0.1, le=10)], Annotated[float, Field(ge=0.1, le=10)]],
+    Field(strict=False, description="[low, high], two numbers from 0.1 to 10 with low <= high"),
+    AfterValidator(_ordered),
+]
 
 
 class UnlistedSetting(RuntimeError):
@@ -34,60 +63,56 @@ class UnlistedSetting(RuntimeError):
     when that setting changes."""
 
 
-class Section:
-    """What all sections share: checked construction from a mapping, possibly of only some of the settings."""
+UNLISTED: Any = object()  # in the place of a value: the section does not hold this setting
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, without unknown keys; integers become floats and lists tuples, nothing else is
+    converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _check(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        return value if value is UNLISTED else check(value)
+
+    @model_validator(mode="after")
+    def _without_unlisted(self) -> Self:
+        for name in [name for name, value in self if value is UNLISTED]:
+            del self.__dict__[name]
+        return self
 
     @classmethod
-    def read(cls, key: str, values: Any, *, stage: str | None = None) -> Any:
-        """Check `values` (a mapping) and build the section called `key`.
-
-        With a `stage`, settings may be missing: reading one of those later raises UnlistedSetting. Without, a missing
-        setting is a UserError.
-        """
-        values = mapping(key, values)
-        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        for name in values:
-            if name not in fields:
-                raise unknown(key, name, fields)
-        checked = {}
-        for name, field in fields.items():
-            if name in values:
-                checked[name] = check_of(field)(f"{key}.{name}", values[name])
-            elif stage is None and field.default is dataclasses.MISSING:
-                raise UserError(f"{key}.{name}: missing, allowed: see params.yaml of this version")
-            elif field.default is not dataclasses.MISSING:
-                checked[name] = field.default
-        section = object.__new__(cls)
-        for name, value in checked.items():
-            object.__setattr__(section, name, value)
-        if stage is not None:
-            object.__setattr__(section, "_listed_by", (key, stage))
-        return section
+    def partial(cls, values: Any) -> Any:
+        """`values` as input of a section that holds only them."""
+        return {**dict.fromkeys(cls.model_fields, UNLISTED), **values} if isinstance(values, dict) else values
 
     def __getattr__(self, name: str) -> Any:  # only called for what is not there
-        if name in type(self).__dict__.get("__dataclass_fields__", {}):
-            key, stage = self.__dict__.get("_listed_by", (type(self).__name__.lower(), "?"))
-            raise UnlistedSetting(
-                f"{key}.{name} is read, but stage {stage} does not list it: add it to its params: in dvc.yaml"
-            )
+        if name in type(self).model_fields:
+            key = f"{type(self).__name__.lower()}.{name}"
+            raise UnlistedSetting(f"{key} is read by a stage that does not list it: add it to its params: in dvc.yaml")
         raise AttributeError(f"{type(self).__name__} has no setting {name}")
 
     def present(self) -> Iterator[tuple[str, Any]]:
         """The settings that are there, in order, as (name, value)."""
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            if field.name in self.__dict__:
-                yield field.name, self.__dict__[field.name]
+        return iter(self)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.present())})"
+    def dump(self) -> dict[str, Any]:
+        """The settings that are there as plain values (lists, dictionaries, numbers, text), for keys, tables and
+        files; not recorded as a read. Of a source, only what differs from its defaults."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def replaced(self, values: "Mapping[str, Any] | Section | None" = None, /, **changes: Any) -> Self:
+        """A copy with some values replaced, checked like any others."""
+        return self.model_validate(self.partial({**dict(self), **dict(values or {}), **changes}))
 
 
-@dataclass(frozen=True, repr=False)
 class Weights(Section):
     """A file of weights and its SHA-256: 64 hexadecimal digits, or its first 8 or more; null = any file."""
 
-    path: str = setting(text())
-    sha256: str | None = setting(text(optional=True))
+    path: Text
+    sha256: Digest | None
 
     def verified(self, key: str = "weights") -> Path:
         """The path of the file, if it is there and has the checksum; otherwise a UserError naming setting `key`."""
@@ -102,21 +127,6 @@ class Weights(Section):
         return path
 
 
-def _weights(key: str, value: Any) -> Weights | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise fail(key, value, "null or {path: …, sha256: …}")
-    if isinstance(value.get("sha256"), int | float):  # YAML reads 12345678 and 1234e567 as numbers
-        raise fail(f"{key}.sha256", value["sha256"], "8 to 64 hexadecimal digits in quotes, or null")
-    weights = Weights.read(key, value)
-    digits = (weights.sha256 or "0" * 8).lower()
-    if not 8 <= len(digits) <= 64 or any(digit not in "0123456789abcdef" for digit in digits):
-        raise fail(f"{key}.sha256", weights.sha256, "8 to 64 hexadecimal digits in quotes, or null")
-    return weights
-
-
-@dataclass(frozen=True, repr=False)
 class Source(Section):
     """One source of persons. Paths are relative to data.root.
 
@@ -126,77 +136,48 @@ class Source(Section):
     boxes in `detections` (null = the whole image is one person).
     """
 
-    source: str = setting(choice("synthetic", "coco_wholebody", "ubody", "unlabelled"))
-    name: str = setting(text())
-    images: int | str | None = setting(lambda key, value: value, default=None)
-    seed: int | None = setting(whole(also=NULL), default=None)
-    annotations: str | None = setting(text(optional=True), default=None)
-    detections: str | None = setting(text(optional=True), default=None)
-    videos: str | None = setting(text(optional=True), default=None)
-    split: str | None = setting(text(optional=True), default=None)
-    scenes: tuple[str, ...] | None = setting(texts(optional=True), default=None)
-    step: int = setting(whole(1), default=10)
+    source: Literal["synthetic", "coco_wholebody", "ubody", "unlabelled"]
+    name: Name
+    images: Count | Text | None = None
+    seed: Whole | None = None
+    annotations: Text | None = None
+    detections: Text | None = None
+    videos: Text | None = None
+    split: Text | None = None
+    scenes: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = None
+    step: Count = 10
+
+    # What each kind of source must say, and what else it understands.
+    KEYS: ClassVar[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+        "synthetic": (("images", "seed"), ()),
+        "coco_wholebody": (("annotations", "images"), ("detections",)),
+        "ubody": ((), ("images", "annotations", "videos", "split", "scenes", "step", "detections")),
+        "unlabelled": (("images",), ("detections", "step")),
+    }
 
 
-# What each kind of source must say, and which further keys it understands.
-_SOURCE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "synthetic": (("images", "seed"), ()),
-    "coco_wholebody": (("annotations", "images"), ("detections",)),
-    "ubody": ((), ("images", "annotations", "videos", "split", "scenes", "step", "detections")),
-    "unlabelled": (("images",), ("detections", "step")),
-}
+Sources = Annotated[tuple[Source, ...], Field(strict=False, min_length=1)]
 
 
-def _source(key: str, value: Any) -> Source:
-    source = Source.read(key, value)
-    required, optional = _SOURCE_KEYS[source.source]
-    for name in required:
-        if name not in value:
-            raise UserError(f"{key}.{name}: missing, a source of kind {source.source} needs it")
-    for name in value:
-        if name not in ("source", "name", *required, *optional):
-            raise unknown(key, name, ("source", "name", *required, *optional))
-    if source.source == "synthetic":
-        whole(1)(f"{key}.images", source.images)
-    elif source.images is not None:
-        text()(f"{key}.images", source.images)
-    if not all(letter.isalnum() or letter in "-_" for letter in source.name):
-        raise fail(f"{key}.name", source.name, "letters, digits, - and _ (it becomes part of a folder's name)")
-    return source
-
-
-def _sources(key: str, value: Any) -> tuple[Source, ...]:
-    if not isinstance(value, list | tuple) or not value:
-        raise fail(key, value, "a list of sources, at least one")
-    sources = tuple(_source(f"{key}[{i}]", item) for i, item in enumerate(value))
-    names = [source.name for source in sources]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise fail(f"{key}[{i}].name", name, "a name that no other source of the list has")
-    return sources
-
-
-@dataclass(frozen=True, repr=False)
 class Data(Section):
     """Where persons come from."""
 
-    seed: int = setting(whole())
-    root: str = setting(text())
-    tracked: tuple[str, ...] = setting(texts(number=3))  # dvc.yaml names each: DVC takes no list there
-    train: tuple[Source, ...] = setting(_sources)
-    val: tuple[Source, ...] = setting(_sources)
-    boxes: str = setting(choice("ground_truth", "detections"))
-    use_valid_flags: bool = setting(flag())
-    parts: str = setting(choice("all", "body"))
-    max_broken: float = setting(real(0, 1))
+    seed: Whole
+    root: Text
+    tracked: Text
+    train: Sources
+    val: Sources
+    boxes: Literal["ground_truth", "detections"]
+    use_valid_flags: bool
+    parts: Literal["all", "body"]
+    max_broken: Share
 
 
-@dataclass(frozen=True, repr=False)
 class Input(Section):
     """Size of the model's input in pixels."""
 
-    height: int = setting(whole(32, multiple_of=32))
-    width: int = setting(whole(32, multiple_of=32))
+    height: Pixels
+    width: Pixels
 
     @property
     def size(self) -> tuple[int, int]:
@@ -204,157 +185,153 @@ class Input(Section):
         return self.height, self.width
 
 
-def _augment_override(key: str, value: Any) -> Mapping[str, Any]:
-    """Settings of `augment` that replace its values: checked here, applied by Augment.replaced."""
-    if value is None:
-        return {}
-    fields = {field.name: field for field in dataclasses.fields(Augment)}
-    if key.endswith(".weak"):
-        fields = {name: field for name, field in fields.items() if name not in ("weak", "weak_epochs")}
-    checked = {}
-    for name, item in mapping(key, value).items():
-        if name not in fields:
-            raise unknown(key, name, fields)
-        checked[name] = check_of(fields[name])(f"{key}.{name}", item)
-    return checked
-
-
-@dataclass(frozen=True, repr=False)
-class Augment(Section):
+class AugmentValues(Section):
     """Random changes of a training sample; `*_p` and plain shares are probabilities."""
 
-    box_padding: float = setting(real(1))
-    flip: float = setting(real(0, 1))
-    half_body: float = setting(real(0, 1))
-    shift: float = setting(real(0, 1))
-    shift_p: float = setting(real(0, 1))
-    scale: tuple[float, float] = setting(span(0.1, 10))
-    rotation: float = setting(real(0, 180))
-    rotation_p: float = setting(real(0, 1))
-    hsv: bool = setting(flag())
-    blur_p: float = setting(real(0, 1))
-    median_blur_p: float = setting(real(0, 1))
-    dropout_p: float = setting(real(0, 1))
-    dropout_size: tuple[float, float] = setting(span(0, 1))
-    weak_epochs: int = setting(whole())
-    weak: Mapping[str, Any] = setting(_augment_override)
+    box_padding: Annotated[float, Field(ge=1)]
+    flip: Share
+    half_body: Share
+    shift: Share
+    shift_p: Share
+    scale: ScaleSpan
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    rotation_p: Share
+    hsv: bool
+    blur_p: Share
+    median_blur_p: Share
+    dropout_p: Share
+    dropout_size: ShareSpan
 
-    def replaced(self, values: Mapping[str, Any] | None) -> "Augment":
-        """A copy with `values` (checked settings of this section) in place of its own."""
-        return dataclasses.replace(self, **(values or {}))
+
+class Augment(AugmentValues):
+    """The same with its last phase: for the last `weak_epochs` epochs, `weak` replaces single values."""
+
+    weak_epochs: Whole
+    weak: Annotated[AugmentValues, BeforeValidator(AugmentValues.partial)] | None
 
     def weakened(self) -> "Augment":
         """The augmentation of the last `weak_epochs` epochs."""
         return self.replaced(self.weak)
 
 
-@dataclass(frozen=True, repr=False)
 class Teacher(Section):
     """The large model: taken from `checkpoint`, or trained from `backbone` (null = random weights)."""
 
-    size: str = setting(choice(*SIZES))
-    checkpoint: Weights | None = setting(_weights)
-    backbone: Weights | None = setting(_weights)
-    seed: int = setting(whole())
-    epochs: int = setting(whole(1))
-    lr: float = setting(real(above=True))
-    clip_norm: float | None = setting(real(above=True, also=NULL))
-    augment: Mapping[str, Any] = setting(_augment_override)
+    size: SizeName
+    checkpoint: Weights | None
+    backbone: Weights | None
+    seed: Whole
+    epochs: Count
+    lr: Positive
+    clip_norm: Positive | None
+    augment: Annotated[Augment, BeforeValidator(Augment.partial)] | None
 
 
-@dataclass(frozen=True, repr=False)
 class Student(Section):
     """The small model: baseline, stage 1 and stage 2 have its size, and start from its backbone."""
 
-    size: str = setting(choice(*SIZES))
-    backbone: Weights | None = setting(_weights)
-    seed: int = setting(whole())
-    epochs: int = setting(whole(1))
-    lr: float = setting(real(above=True))
-    clip_norm: float | None = setting(real(above=True, also=NULL))
+    size: SizeName
+    backbone: Weights | None
+    seed: Whole
+    epochs: Count
+    lr: Positive
+    clip_norm: Positive | None
 
 
-@dataclass(frozen=True, repr=False)
 class Ema(Section):
     """Exponential moving average of the weights with an exponential ramp of `gamma` steps."""
 
-    momentum: float = setting(real(0, 1, above=True))
-    gamma: int = setting(whole(1))
+    momentum: PositiveShare
+    gamma: Count
 
 
-@dataclass(frozen=True, repr=False)
 class Train(Section):
     """What all trainings share. `batch` is global: over all devices and micro-batches."""
 
-    batch: int = setting(whole(1))
-    reference_batch: int | None = setting(whole(1, also=NULL))
-    weight_decay: float = setting(real())
-    warmup_steps: int = setting(whole())
-    warmup_factor: float = setting(real(0, 1, above=True))
-    flat: float = setting(real(0, 1))
-    final_lr: float = setting(real(0, 1))
-    ema: Ema = setting(lambda key, value: Ema.read(key, value))
-    validate_every: int = setting(whole(1))
-    keep: str = setting(choice("last", "best"))
+    batch: Count
+    reference_batch: Count | None
+    weight_decay: NonNegative
+    warmup_steps: Whole
+    warmup_factor: PositiveShare
+    flat: Share
+    final_lr: Share
+    ema: Ema
+    validate_every: Count
+    keep: Literal["last", "best"]
 
 
-@dataclass(frozen=True, repr=False)
 class Loss(Section):
     """Weights and switches of the distillation losses."""
 
-    alpha: float = setting(real())
-    beta: float = setting(real())
-    gamma: float = setting(real())
-    decay: bool = setting(flag())
-    logit_on: str = setting(choice("all", "labelled"))
-    feature_reduction: str = setting(choice("sum", "mean"))
-    reference_batch: int = setting(whole(1))
-    clip_norm: float | None = setting(real(above=True, also=NULL))
+    alpha: NonNegative
+    beta: NonNegative
+    gamma: NonNegative
+    decay: bool
+    logit_on: Literal["all", "labelled"]
+    feature_reduction: Literal["sum", "mean"]
+    reference_batch: Count
+    clip_norm: Positive | None
 
 
-@dataclass(frozen=True, repr=False)
 class Stage2(Section):
     """Self-distillation of the head over a frozen backbone."""
 
-    init: str = setting(choice("stage1", "baseline"))
-    epochs: int = setting(whole(1))
-    lr: float = setting(real(above=True))
-    seed: int = setting(whole())
-    schedule: str = setting(choice("cosine", "published"))
+    init: Literal["stage1", "baseline"]
+    epochs: Count
+    lr: Positive
+    seed: Whole
+    schedule: Literal["cosine", "published"]
 
 
-@dataclass(frozen=True, repr=False)
 class Evaluate(Section):
     """Prediction and scoring on the validation sets."""
 
-    flip_test: bool = setting(flag())
-    score_threshold: float = setting(real())
-    nms: float = setting(real(0, 1))
-    batch: int = setting(whole(1))
-    bootstrap: int = setting(whole())
-    seed: int = setting(whole())
+    flip_test: bool
+    score_threshold: NonNegative
+    nms: Share
+    batch: Count
+    bootstrap: Whole
+    seed: Whole
 
 
-@dataclass(frozen=True, repr=False)
 class Export(Section):
     """The ONNX file and its parity check."""
 
-    opset: int = setting(whole(11))
-    crops: int = setting(whole(1))
+    opset: Annotated[int, Field(ge=11, le=LARGEST)]
+    crops: Count
 
 
-AUTO = ("auto",)
-
-
-@dataclass(frozen=True, repr=False)
 class Runtime(Section):
     """How, not what: no stage depends on these, apart from those that change results in the last bits."""
 
-    device: str = setting(choice("auto", "cpu", "cuda"))
-    devices: int = setting(whole(1))
-    precision: str = setting(choice("auto", "float32", "bfloat16"))
-    channels_last: bool | str = setting(flag(also=AUTO))
-    compile: bool | str = setting(flag(also=AUTO))
-    workers: int | str = setting(whole(also=AUTO))
-    threads: int = setting(whole(1))
-    micro_batch: int | None = setting(whole(1, also=NULL))
+    device: Literal["auto", "cpu", "cuda"]
+    devices: Count
+    precision: Literal["auto", "float32", "bfloat16"]
+    channels_last: bool | Auto
+    compile: bool | Auto
+    workers: Whole | Auto
+    threads: Count
+    micro_batch: Count | None
+
+
+class Params(Section):
+    """All settings, or those that one stage lists."""
+
+    data: Data
+    input: Input
+    augment: Augment
+    teacher: Teacher
+    student: Student
+    train: Train
+    loss: Loss
+    stage2: Stage2
+    evaluate: Evaluate
+    export: Export
+    runtime: Runtime
+
+    def augment_for(self, role: str) -> Augment:
+        """The augmentation of a training; the teacher's own `teacher.augment` replaces single values."""
+        return self.augment.replaced(self.teacher.augment) if role == "teacher" else self.augment
+
+
+SECTIONS: dict[str, type[Section]] = {name: field.annotation for name, field in Params.model_fields.items()}  # type: ignore[misc]

@@ -1,6 +1,5 @@
 """From pictures to COCO results, with models whose answer is known."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -55,9 +54,9 @@ class Finder(nn.Module):
 @pytest.fixture(scope="module")
 def params():
     params = load_params(ROOT / "params.yaml")
-    evaluate = dataclasses.replace(params.evaluate, batch=4, bootstrap=20)
-    runtime = dataclasses.replace(params.runtime, workers=0, device="cpu")
-    return dataclasses.replace(params, evaluate=evaluate, runtime=runtime)
+    evaluate = params.evaluate.replaced(batch=4, bootstrap=20)
+    runtime = params.runtime.replaced(workers=0, device="cpu")
+    return params.replaced(evaluate=evaluate, runtime=runtime)
 
 
 DOTS = {1: [(60, 80), (200, 90)], 5: [(150, 150)], 9: []}  # image_id → where the person's keypoints are

@@ -1,6 +1,5 @@
 """The export stage: the file, its proof, and what the report shows of both."""
 
-import dataclasses
 import hashlib
 
 import numpy as np
@@ -21,13 +20,12 @@ INPUT = (128, 96)
 @pytest.fixture(scope="module")
 def params():
     params = load_params(ROOT / "params.yaml")
-    return dataclasses.replace(
-        params,
-        input=dataclasses.replace(params.input, height=INPUT[0], width=INPUT[1]),
-        student=dataclasses.replace(params.student, size="n"),
-        evaluate=dataclasses.replace(params.evaluate, batch=3),
-        export=dataclasses.replace(params.export, crops=7),
-        runtime=dataclasses.replace(params.runtime, workers=0, device="cpu"),
+    return params.replaced(
+        input=params.input.replaced(height=INPUT[0], width=INPUT[1]),
+        student=params.student.replaced(size="n"),
+        evaluate=params.evaluate.replaced(batch=3),
+        export=params.export.replaced(crops=7),
+        runtime=params.runtime.replaced(workers=0, device="cpu"),
     )
 
 

@@ -1,6 +1,5 @@
 """The stage prepare: books that balance, the same bytes every time, broken pictures, interruption."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -281,7 +280,7 @@ def test_rendered_people(tmp_path, settings):
     source = {"source": "synthetic", "name": "rendered", "images": 3, "seed": 5}
     assets = Path(__file__).parents[2] / "assets"
     P = settings(train=[source], val=[{**source, "images": 2, "seed": 6}])
-    P = dataclasses.replace(P, data=dataclasses.replace(P.data, root=str(assets)))
+    P = P.replaced(data=P.data.replaced(root=str(assets)))
     for out in ("one", "two"):
         report = prepare(P, tmp_path / out, workers=1, progress=False)
     assert contents(tmp_path / "one") == contents(tmp_path / "two") and balanced(report)

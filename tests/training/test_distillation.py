@@ -1,7 +1,5 @@
 """Stage 1 and stage 2 over the loop: what is trained, what is frozen, and what the switches do."""
 
-import dataclasses
-
 import pytest
 import torch
 from training_fakes import CPU, SIZE, batch_at, batches_of, folder, model, plan, same_weights
@@ -97,7 +95,7 @@ def test_every_switch_gives_other_weights(tmp_path, change):
     p = plan(name="stage1", epochs=1, steps_per_epoch=3)
     results = [
         fit(stage1(loss), p, batches_of(p), CPU, folder(tmp_path / str(i))).model
-        for i, loss in enumerate((LOSS, dataclasses.replace(LOSS, **change)))
+        for i, loss in enumerate((LOSS, LOSS.replaced(**change)))
     ]
     assert not same_weights(*results)
 
@@ -157,5 +155,5 @@ def test_stage2_runs_the_backbone_once_and_without_gradients():
 
 def test_gamma_scales_the_loss_of_stage2():
     images, keypoints = inputs()
-    one, two = (stage2(dataclasses.replace(LOSS, gamma=g)).eval()(images, keypoints)[0]["total"] for g in (1.0, 2.0))
+    one, two = (stage2(LOSS.replaced(gamma=g)).eval()(images, keypoints)[0]["total"] for g in (1.0, 2.0))
     torch.testing.assert_close(two, 2 * one)

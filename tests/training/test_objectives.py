@@ -1,6 +1,5 @@
 """The losses of a stage: one published step of each with its gradients, the switches, and what batches do to them."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,7 @@ from posedistill.training.objectives import stage1_losses, stage2_losses
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden/training/rule-steps.npz")
 LOSS = load_params(Path(__file__).parents[2] / "params.yaml").loss
-PUBLISHED = dataclasses.replace(
-    LOSS, alpha=7e-5, beta=0.1, gamma=1.0, decay=True, logit_on="all", feature_reduction="sum"
-)
+PUBLISHED = LOSS.replaced(alpha=7e-5, beta=0.1, gamma=1.0, decay=True, logit_on="all", feature_reduction="sum")
 
 
 def golden_labels(stage, input_size=(256, 192)):
@@ -66,7 +63,7 @@ def test_stage1_step_is_the_published(rule_weights, rule_images):
         features,
         teacher_features,
         *golden_labels("stage1"),
-        loss=dataclasses.replace(PUBLISHED, reference_batch=len(images)),
+        loss=PUBLISHED.replaced(reference_batch=len(images)),
         epoch=int(GOLDEN["stage1/epoch"]),
         epochs=int(GOLDEN["stage1/max_epochs"]),
         align=align,
@@ -145,7 +142,7 @@ def test_switches():
     base = stage1_losses(*step, loss=PUBLISHED, epoch=6, epochs=10)
 
     def switched(**values):
-        return stage1_losses(*step, loss=dataclasses.replace(PUBLISHED, **values), epoch=6, epochs=10)
+        return stage1_losses(*step, loss=PUBLISHED.replaced(**values), epoch=6, epochs=10)
 
     steady = switched(decay=False)
     assert steady["label"] == base["label"]
@@ -158,15 +155,15 @@ def test_switches():
     labelled = switched(logit_on="labelled")["logit"]
     assert 0 < labelled < base["logit"]
     everybody = (*step[:5], torch.ones_like(step[5]))
-    everywhere = stage1_losses(*everybody, loss=dataclasses.replace(PUBLISHED, logit_on="labelled"), epoch=6, epochs=10)
+    everywhere = stage1_losses(*everybody, loss=PUBLISHED.replaced(logit_on="labelled"), epoch=6, epochs=10)
     assert everywhere["logit"].item() == pytest.approx(base["logit"].item())
 
-    halved = dataclasses.replace(PUBLISHED, gamma=0.5)
+    halved = PUBLISHED.replaced(gamma=0.5)
     assert stage2_losses(*step[:2], loss=halved)["total"].item() * 2 == pytest.approx(
         stage2_losses(*step[:2], loss=PUBLISHED)["total"].item()
     )
     with pytest.raises(ValueError, match="weight"):
-        stage2_losses(*step[:2], loss=dataclasses.replace(PUBLISHED, logit_on="labelled"))
+        stage2_losses(*step[:2], loss=PUBLISHED.replaced(logit_on="labelled"))
 
 
 def test_a_teacher_of_logits_alone():

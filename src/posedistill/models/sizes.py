@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from posedistill.params import SizeName
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -18,7 +20,7 @@ class Stage:
 class Size:
     """A model size. `deepen` scales the number of blocks, `widen` the channels; `source` says where it comes from."""
 
-    name: str
+    name: SizeName  # the names that settings allow
     deepen: float
     widen: float
     stages: tuple[Stage, ...]

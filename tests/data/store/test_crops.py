@@ -1,7 +1,5 @@
 """Stored crops: every augmentation sees in them what it would see in the whole picture."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +19,13 @@ def strongest():
     augment = load_params().augment
     values = {"scale": (0.5, 1.5), "rotation": 90.0, "rotation_p": 0.8, "shift": 0.16, "shift_p": 1.0, "half_body": 0.5}
     return augment.replaced(values)
+
+
+def compose(outer, inner):
+    """The affine map [2, 3] that first applies `inner`, then `outer`."""
+    linear = outer[:, :2] @ inner
+    linear[:, 2] += outer[:, 2]
+    return linear
 
 
 def photograph(width, height, seed=0):
@@ -75,7 +80,7 @@ def sample_from_picture(image, person, augment, size, rng):
         image = np.ascontiguousarray(image[:, ::-1])
         shift = np.eye(2, 3)
         shift[0, 2] = -(image.shape[1] - 1)
-        matrix = geometry.compose(matrix, shift)
+        matrix = compose(matrix, shift)
     return matrix, geometry.warp_image(image, matrix, size), moved, view
 
 
@@ -90,7 +95,7 @@ def test_sees_what_the_whole_picture_shows(strongest, box):
     person = person_in(640, 480, box)
     record, crop = stored(image, person, size)
     assert crop.factor == (1, 1)
-    settings = replace(load_params().input, height=256, width=192)
+    settings = load_params().input.replaced(height=256, width=192)
     for seed in range(12):
         sample = augmentation.sample_train(record, strongest, settings, np.random.default_rng(seed))
         _, expected, keypoints, _ = sample_from_picture(image, person, strongest, size, np.random.default_rng(seed))
@@ -112,7 +117,7 @@ def test_reduced_crops_match_the_area_filtered_picture(strongest):
     record, crop = stored(image, person, size)
     assert crop.factor[0] < 0.5 and crop.factor[0] == pytest.approx(crop.factor[1], rel=2e-3)
     assert record.width * record.height < image.shape[0] * image.shape[1] / 4
-    settings = replace(load_params().input, height=128, width=96)
+    settings = load_params().input.replaced(height=128, width=96)
     fx, fy = crop.factor
     small = cv2.resize(image, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA)
     sx, sy = small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]
@@ -121,7 +126,7 @@ def test_reduced_crops_match_the_area_filtered_picture(strongest):
         matrix, _, _, view = sample_from_picture(image, person, strongest, size, np.random.default_rng(seed))
         reference = np.ascontiguousarray(small[:, ::-1]) if view.flip else small
         enlarge = np.array([[1 / sx, 0, 0.5 / sx - 0.5], [0, 1 / sy, 0.5 / sy - 0.5]])
-        expected = geometry.warp_image(reference, geometry.compose(matrix, enlarge), size)
+        expected = geometry.warp_image(reference, compose(matrix, enlarge), size)
         error = np.mean((sample.image.astype(float) - expected) ** 2)
         assert 10 * np.log10(255**2 / max(error, 1e-9)) >= 35
 
