@@ -117,11 +117,3 @@ def test_crop_keeps_the_box_inside(x, y, w, h, rotation):
     turned = geometry.warp_matrix(center, scale, rotation, size)
     middle = geometry.transform_points(center[None], turned)[0]
     assert np.abs(middle - [96, 128]).max() < 0.05
-
-
-def test_compose():
-    rng = np.random.default_rng(1)
-    outer, inner = rng.standard_normal((2, 2, 3))
-    points = rng.standard_normal((5, 2))
-    expected = geometry.transform_points(geometry.transform_points(points, inner), outer)
-    np.testing.assert_allclose(geometry.transform_points(points, geometry.compose(outer, inner)), expected)
