@@ -13,15 +13,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from posedistill.data.feed.device_augment import MEAN, STD
 from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
 from posedistill.files import write_atomic
 from posedistill.keypoints import NUM_KEYPOINTS
 
 INPUT, OUTPUTS = "input", ("simcc_x", "simcc_y")
-
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
 
 
 def export_onnx(model: nn.Module, path: str | Path, opset: int = 17, padding: float = BOX_PADDING) -> int:

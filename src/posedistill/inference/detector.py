@@ -8,13 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from posedistill.data.feed.device_augment import MEAN, STD
 from posedistill.errors import UserError
 from posedistill.inference.sources import Frame
 from posedistill.models.onnx_session import open_session, reason
 
-# RTMDet's own, in the order of its BGR input.
-_MEAN = np.array((103.53, 116.28, 123.675), np.float32)
-_STD = np.array((57.375, 57.12, 58.395), np.float32)
+# RTMDet normalises as RTMPose does, but its input is BGR.
+_MEAN = np.array(MEAN[::-1], np.float32)
+_STD = np.array(STD[::-1], np.float32)
 _GREY = 114
 _PERSON = 0
 _DEFAULT_SIDE = 640  # of the input, where the file leaves it free

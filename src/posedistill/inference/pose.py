@@ -8,14 +8,7 @@ import torch
 from torch import nn
 
 from posedistill.data.feed.device_augment import to_model_input
-from posedistill.data.geometry import (
-    BOX_PADDING,
-    box_to_center_scale,
-    fix_aspect,
-    input_to_image,
-    warp_image,
-    warp_matrix,
-)
+from posedistill.data.geometry import BOX_PADDING, crop_of_box, input_to_image, warp_image, warp_matrix
 from posedistill.evaluation.predict import forward
 from posedistill.models.simcc import decode
 
@@ -51,8 +44,7 @@ class PoseEstimator:
 
     def crop(self, image: np.ndarray, boxes: np.ndarray) -> Crops:
         """Persons of `image` (RGB uint8 [H, W, 3]) in `boxes` [N, 4] (x, y, width, height in pixels)."""
-        center, scale = box_to_center_scale(np.asarray(boxes, np.float64).reshape(-1, 4), self.padding)
-        scale = fix_aspect(scale, self.input_size)
+        center, scale = crop_of_box(np.asarray(boxes, np.float64).reshape(-1, 4), self.padding, self.input_size)
         images = np.empty((len(center), *self.input_size, 3), np.uint8)
         for i in range(len(center)):
             images[i] = warp_image(image, warp_matrix(center[i], scale[i], 0.0, self.input_size), self.input_size)
