@@ -132,7 +132,8 @@ def _file(module: str) -> Path | None:
 
 def _parsed(module: str) -> _Module:
     file = _file(module)
-    assert file is not None, module
+    if file is None:
+        raise ImportError(f"{PACKAGE}.{module} is imported, but there is no such module")
     stat = file.stat()
     return _read(module, file, stat.st_mtime_ns, stat.st_size)
 

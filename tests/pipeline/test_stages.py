@@ -1,24 +1,32 @@
-"""What makes a stage run again: its code, its settings, and nothing else."""
+"""What makes a stage run again: its code, its settings, and nothing else. Asked of DVC itself, on a copy of the project
+whose outputs are placeholders that DVC holds for up to date."""
 
 import hashlib
-import itertools
 import json
 from pathlib import Path
 
-import pipeline_deps
+import networkx
 import pytest
+from clone import Clone
+from dvc.dependency import Dependency
+from dvc.dependency.param import ParamsDependency
+from dvc.repo import Repo
+from dvc.repo.index import Index
 
-from posedistill.params import SECTIONS, read_settings
+from posedistill import fingerprint
+from posedistill.params import read_settings
+from posedistill.pipeline.code import write_code_files
 
 ROOT = Path(__file__).parents[2]
-STAGES = pipeline_deps.stages(str(ROOT / "dvc.yaml"))
+SETTINGS = read_settings(ROOT / "params.yaml")
+TRAININGS = ("teacher", "baseline", "stage1", "stage2")
 
 # What runs after what, with the stages that follow.
-EVALUATED = {f"evaluate@{model}" for model in ("teacher", "baseline", "stage1", "stage2")}
+EVALUATED = {f"evaluate@{model}" for model in TRAININGS}
 END = {"compare"}
 STAGE2 = {"stage2", "evaluate@stage2", "export"} | END
 STAGE1 = {"stage1", "evaluate@stage1"} | STAGE2
-BASELINE = {"baseline", "evaluate@baseline"} | STAGE2
+BASELINE = {"baseline", "evaluate@baseline"} | END
 TEACHER = {"teacher", "evaluate@teacher"} | STAGE1
 TRAINED = TEACHER | BASELINE
 ALL = {"prepare"} | TRAINED
@@ -26,18 +34,14 @@ ALL = {"prepare"} | TRAINED
 # Stages that run again when a setting changes. A section stands for all its settings that are not listed themselves.
 STALE = {
     "data": ALL,
+    "data.tracked": ALL,  # another path that prepare depends on
     "input": ALL,
     "augment": TRAINED,
-    "augment.box_padding": ALL,
-    "augment.shift": ALL,
-    "augment.scale": ALL,
-    "augment.rotation": ALL,
-    "augment.weak": ALL,
+    "augment.box_padding": TRAINED,
     "teacher": TEACHER,
-    "teacher.size": TEACHER | EVALUATED,
-    "teacher.augment": ALL,
+    "teacher.size": TEACHER,
     "student": BASELINE | STAGE1,
-    "student.size": BASELINE | STAGE1 | EVALUATED,
+    "student.clip_norm": BASELINE,  # the distillations use loss.clip_norm
     "train": TRAINED,
     "loss.alpha": STAGE1,
     "loss.beta": STAGE1,
@@ -49,9 +53,8 @@ STALE = {
     "loss.clip_norm": STAGE1,
     "stage2": STAGE2,
     "evaluate": EVALUATED | END | {"export"},
-    "evaluate.score_threshold": TRAINED,
-    "evaluate.nms": TRAINED,
-    "evaluate.batch": TRAINED,
+    "evaluate.bootstrap": EVALUATED | END,
+    "evaluate.seed": EVALUATED | END,
     "export": {"export"},
     "runtime.device": set(),
     "runtime.devices": TRAINED,
@@ -62,90 +65,152 @@ STALE = {
     "runtime.threads": TRAINED,
     "runtime.micro_batch": TRAINED,
 }
+TEMPLATED = ("data.tracked", "stage2.init")  # stand in dvc.yaml as ${…}
+LEAVES = [f"{section}.{leaf}" for section, values in SETTINGS.items() for leaf in values]
 
 
-def expanded() -> dict[str, dict]:
-    """All stages, those of a matrix one by one under DVC's names, with deps, outs and params as plain texts."""
-    found = {}
-    for name, entry in STAGES.items():
-        items = [(key, value) for key, values in entry.get("matrix", {}).items() for value in values] or [("", "")]
-        for key, value in items:
+class Pipeline:
+    """A copy of the project in which DVC holds every stage for up to date."""
 
-            def fill(text: str, key: str = key, value: str = value) -> str:
-                return text.replace(f"${{item.{key}}}", value)
+    def __init__(self, folder: Path) -> None:
+        self.clone = Clone(folder, {})
+        self.write_code()
+        for stage in Repo(str(folder)).index.stages:
+            for out in stage.outs if getattr(stage, "name", "code") != "code" else ():
+                self.placeholder(Path(out.fs_path))
+        self.placeholder(folder / "data" / "body" / "mapping.json")
+        self.clone.dvc("commit", "--force")
+        self.index = Repo(str(folder)).index
 
-            outs = [one for kind in ("outs", "metrics", "plots") for one in entry.get(kind, [])]
-            found[f"{name}@{value}" if key else name] = {
-                "deps": [fill(dep) for dep in entry["deps"]],
-                "outs": [fill(next(iter(out)) if isinstance(out, dict) else out) for out in outs],
-                "params": entry["params"],
-            }
-    return found
+    @staticmethod
+    def placeholder(path: Path) -> None:
+        path = path if path.suffix else path / "file"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+
+    def write_code(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.clone.folder)
+            patch.setattr(fingerprint, "_SOURCE", self.clone.folder / "src" / "posedistill")
+            write_code_files()
+
+    def stale(self, index: Index, kind: type = Dependency) -> tuple[set[str], set[str]]:
+        """Stages whose own dependencies of a kind differ from the lock, and these with all that follow in DVC's graph."""
+        stages = [stage for stage in index.stages if getattr(stage, "name", "code") != "code"]
+        changed = [stage for stage in stages if any(isinstance(dep, kind) and dep.status() for dep in stage.deps)]
+        after = {other for stage in changed for other in networkx.ancestors(index.graph, stage)}
+        return {stage.name for stage in changed}, {stage.name for stage in {*changed, *after}}
+
+    def stale_by_settings(self, templates: bool) -> set[str]:
+        """templates: a setting has changed that stands in dvc.yaml itself, which must be read again."""
+        if templates:
+            return self.stale(Repo(str(self.clone.folder)).index)[1]
+        return self.stale(self.index, ParamsDependency)[1]
+
+    def stale_by_code(self) -> set[str]:
+        self.write_code()
+        return self.stale(self.index)[0]
 
 
-def followers() -> dict[str, set[str]]:
-    """Stage → stages that depend on it, directly or not."""
-    entries = expanded()
-    direct = {
-        name: {other for other, it in entries.items() if set(it["deps"]) & set(entry["outs"])}
-        for name, entry in entries.items()
-    }
-
-    def all_after(name: str) -> set[str]:
-        return direct[name].union(*(all_after(other) for other in direct[name]))
-
-    return {name: all_after(name) for name in entries}
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory) -> Pipeline:
+    return Pipeline(tmp_path_factory.mktemp("pipeline") / "project")
 
 
-LEAVES = [f"{section}.{leaf}" for section, values in read_settings(ROOT / "params.yaml").items() for leaf in values]
+def another(key: str, value):
+    """A valid value other than `value`."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [*value, value[-1]]
+    if isinstance(value, dict):
+        return {**value, "another": 1}
+    return {"data.tracked": "assets/body", "stage2.init": "baseline"}.get(key, f"{value or ''}x")
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
-def test_a_setting_makes_exactly_these_stages_stale(leaf):
-    section = leaf.split(".")[0]
-    listing = {name for name, entry in expanded().items() if leaf in entry["params"] or section in entry["params"]}
-    after = followers()
-    assert listing.union(*(after[name] for name in listing)) == STALE.get(leaf, STALE.get(section))
+def test_a_setting_makes_exactly_these_stages_stale(pipeline, leaf):
+    section, name = leaf.split(".")
+    before = (pipeline.clone.folder / "params.yaml").read_bytes()
+    try:
+        value = read_settings(pipeline.clone.folder / "params.yaml")[section][name]
+        pipeline.clone.change({leaf: another(leaf, value)})
+        assert pipeline.stale_by_settings(leaf in TEMPLATED) == STALE.get(leaf, STALE.get(section))
+    finally:
+        (pipeline.clone.folder / "params.yaml").write_bytes(before)
 
 
-def test_the_table_names_only_settings_that_exist():
-    assert {key for key in STALE if "." in key} <= set(LEAVES)
-    assert {key for key in STALE if "." not in key} <= set(SECTIONS)
+@pytest.mark.parametrize(
+    "file, definition, stale",
+    [
+        ("losses.py", "def label_loss(", {"teacher", "baseline", "stage1"}),
+        ("losses.py", "def logit_loss(", {"stage1", "stage2"}),
+        ("losses.py", "def feature_loss(", {"stage1"}),
+        ("training/loop.py", "def fit(", set(TRAININGS)),
+        ("data/store/parts.py", "def make_part(", {"prepare"}),
+        ("synthetic/camera.py", "class Camera", {"prepare"}),
+        ("evaluation/oks.py", "def part_sums(", {*TRAININGS, *EVALUATED, "export", "compare"}),
+        ("evaluation/bootstrap.py", "def intervals(", EVALUATED),
+        ("export/parity.py", "def compare(", {"export"}),
+        ("pipeline/stage.py", "def run(", {"prepare", *TRAININGS, *EVALUATED, "compare", "export"}),
+    ],
+)
+def test_a_changed_function_concerns_the_stages_that_use_it(pipeline, file, definition, stale):
+    path = pipeline.clone.folder / "src" / "posedistill" / file
+    before = path.read_text()
+    assert f"\n{definition}" in before, "the function has moved: adapt this test"
+    try:
+        path.write_text(before.replace(f"\n{definition}", f"\n@print\n{definition}"))
+        assert pipeline.stale_by_code() == stale
+    finally:
+        path.write_text(before)
 
 
-def test_deps_are_what_the_notebooks_import():
-    """make deps brings them in step."""
-    assert pipeline_deps.differences() == []
+def test_changed_comments_and_docstrings_concern_no_stage(pipeline):
+    files = list((pipeline.clone.folder / "src" / "posedistill").rglob("*.py"))
+    before = {path: path.read_text() for path in files}
+    try:
+        for path, text in before.items():
+            path.write_text(text.replace('"""', '"""Other words. ', 1) + "\n# another comment\n")
+        assert pipeline.stale_by_code() == set()
+    finally:
+        for path, text in before.items():
+            path.write_text(text)
 
 
-@pytest.mark.parametrize("stage", ["prepare", "teacher", "baseline"])
-def test_no_distillation_code_before_stage_1(stage):
-    distilling = {"stage1", "stage2", "objectives", "frozen", "distillation"}
-    assert not {Path(dep).stem for dep in STAGES[stage]["deps"]} & distilling
+def test_every_stage_depends_on_the_code_of_its_notebook():
+    for name, entry in read_settings(ROOT / "dvc.yaml")["stages"].items():
+        deps = entry.get("do", entry)["deps"]
+        notebooks = [Path(dep).stem for dep in deps if dep.endswith(".ipynb")]
+        assert len(notebooks) == (name != "code")
+        assert [dep for dep in deps if dep.startswith("code/")] == [f"code/{notebook}.txt" for notebook in notebooks]
 
 
-def test_prepare_does_not_train():
-    assert not [dep for dep in STAGES["prepare"]["deps"] if "/models/" in dep or "/training/" in dep]
+def outputs() -> dict[str, list[str]]:
+    """Stage → paths of its outputs, as DVC reads dvc.yaml."""
+    stages = [stage for stage in Repo(str(ROOT)).index.stages if hasattr(stage, "name")]
+    return {stage.name: [out.def_path for out in stage.outs] for stage in stages}
 
 
 def test_reports_and_figures_are_known_to_the_pipeline():
-    """Undeclared, they would stay as they are when the run-cache brings back an earlier run."""
-    for name, entry in expanded().items():
-        reports = [out for out in entry["outs"] if out.endswith(".ipynb")]
-        figures = [out for out in entry["outs"] if out.startswith("reports/figures/")]
-        assert len(reports) == 1, name
-        assert figures == [f"reports/figures/{name.replace('@', '-')}"], name
-
-
-def test_no_two_stages_write_the_same():
-    entries = expanded()
-    for (one, a), (other, b) in itertools.combinations(entries.items(), 2):
-        assert not set(a["outs"]) & set(b["outs"]), (one, other)
+    """Undeclared, they would stay as they are when the run cache brings back an earlier run."""
+    for name, outs in outputs().items():
+        if name != "code":
+            assert len([out for out in outs if out.endswith(".ipynb")]) == 1, name
+            assert f"reports/figures/{name.replace('@', '-')}" in outs, name
 
 
 def test_only_the_summary_is_a_metric():
-    metrics = [out for entry in STAGES.values() for one in entry.get("metrics", []) for out in one]
-    assert metrics == ["reports/metrics/summary.json"]
+    assert [out.def_path for stage in Repo(str(ROOT)).index.stages for out in stage.outs if out.metric] == [
+        "reports/metrics/summary.json"
+    ]
+
+
+def test_both_files_stay_short():
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 170
+    assert len((ROOT / "dvc.lock").read_text().splitlines()) <= 1000
 
 
 def test_the_pinned_data_are_the_assets():

@@ -1,8 +1,8 @@
-"""The stage `code`: which code does each stage of dvc.yaml use?  python -m posedistill.pipeline.code
+"""The stage `code`: which code does each notebook use?  python -m posedistill.pipeline.code
 
-Writes code/<stage>.txt: a line for each function, class and constant that the stage's notebook and the runner use, with
-a hash of its syntax tree. Each stage depends on its own file, so a changed function reruns the stages that use it, and
-a changed comment reruns none.
+Writes code/<notebook>.txt: a line for each function, class and constant that the notebook and the runner use, with a
+hash of its syntax tree. Each stage depends on the file of its notebook, so a changed function reruns the stages that
+use it, and a changed comment reruns none.
 """
 
 import json
@@ -13,20 +13,10 @@ from posedistill import project
 from posedistill.errors import UserError
 from posedistill.files import write_atomic
 from posedistill.fingerprint import used_code
-from posedistill.params import load_params, read_settings
+from posedistill.params import load_params
 
 FOLDER = Path("code")
 RUNNER = "pipeline.stage:run"
-
-
-def stage_notebooks(pipeline: Path = Path("dvc.yaml")) -> dict[str, Path]:
-    """Stage of dvc.yaml → the notebook that it runs."""
-    found = {}
-    for name, stage in read_settings(pipeline).get("stages", {}).items():
-        notebooks = [dep for dep in stage.get("do", stage).get("deps", []) if dep.endswith(".ipynb")]
-        if len(notebooks) == 1:
-            found[name] = Path(notebooks[0])
-    return found
 
 
 def notebook_source(path: Path) -> str:
@@ -39,13 +29,15 @@ def notebook_source(path: Path) -> str:
 
 
 def write_code_files() -> None:
-    """Write code/<stage>.txt for every stage that runs a notebook."""
-    for stage, notebook in stage_notebooks().items():
+    """Write code/<notebook>.txt for every notebook in notebooks/."""
+    for notebook in sorted(Path("notebooks").glob("*.ipynb")):
         try:
             lines = used_code(RUNNER, notebook=notebook_source(notebook))
         except SyntaxError as error:
             raise UserError(f"{error.filename or notebook}, line {error.lineno}: {error.msg}") from error
-        write_atomic(FOLDER / f"{stage}.txt", "\n".join(lines) + "\n")
+        except ImportError as error:
+            raise UserError(f"{notebook}: {error}") from error
+        write_atomic(FOLDER / f"{notebook.stem}.txt", "\n".join(lines) + "\n")
 
 
 def main() -> int:
