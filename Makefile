@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro mend experiments seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu deps data clean
+.PHONY: help setup repro mend back experiments seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu deps data clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,25 +37,28 @@ $(VENV)/clients: $(VENV)/ready
 repro: mend  ## the whole pipeline on the settings of params.yaml; runs only what is not up to date
 	dvc repro
 
-mend: setup  ## after a power cut: files that dvc was just writing (make repro does it, too)
+mend: setup  ## repair files that an interrupted DVC run left half-written (make repro does it, too)
 	@python scripts/mend.py
 
-seeds: setup  ## three training seeds of all models, and their report
-	python scripts/seeds.py
+back: setup  ## settings, reports and models of the last commit again, after experiments; code stays
+	@python scripts/back.py
 
-experiments: setup  ## what differs between the experiments: settings and AP, without the files
-	dvc exp show --only-changed --drop '(src|notebooks|prepared|models|predictions|benchmarks|data|reports)(/.*)?$$'
+seeds: setup  ## three training seeds of all models, and their report
+	python -m posedistill.pipeline.experiments seeds
+
+experiments: setup  ## all experiments: settings that differ from the workspace's, AP and mean OKS of both stages
+	@python -m posedistill.pipeline.experiments show
 
 ablation: setup  ## the ablations of the paper, three seeds each, and their report
-	python scripts/ablation.py
+	python -m posedistill.pipeline.experiments ablation
 
 sweep: setup  ## stage 1 over a grid of alpha and beta
-	python scripts/sweep.py
+	python -m posedistill.pipeline.experiments sweep
 
 unlabelled: setup  ## students that never see a label, taught by the trained teacher, against the one taught by labels
-	python -m posedistill.pipeline.experiments.unlabelled
+	python -m posedistill.pipeline.experiments unlabelled
 
-verify: setup  ## do the regenerated metrics equal the committed ones, within the stated tolerance?
+verify: setup  ## compare the regenerated metrics with the committed ones, within the stated tolerance
 	python scripts/verify.py
 
 test: setup $(VENV)/clients  ## the fast tests, a small run of the whole pipeline among them

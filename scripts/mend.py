@@ -1,9 +1,9 @@
-"""Mend what a run of dvc that was ended while it wrote leaves behind: dvc writes its files in place.
+"""Repair files left half-written by an interrupted DVC run: DVC writes them in place.
 
-    python scripts/mend.py [FOLDER]     the project's folder (default: this one)
+    python scripts/mend.py [FOLDER]     the project's folder (default: this one); `make mend`
 
-Its list of readers and writers is removed, dvc.lock and data.dvc come from the last commit. Nothing is lost: stages
-that have ended come back from dvc's run cache, trainings go on from their checkpoints.
+DVC's list of readers and writers is removed; dvc.lock and data.dvc are restored from the last commit. Nothing is lost:
+finished stages come back from DVC's run cache, trainings continue from their checkpoints.
 """
 
 import json
@@ -23,7 +23,7 @@ def readable_list(path: Path) -> bool:
 
 
 def readable_stages(path: Path) -> bool:
-    """Does dvc accept the file? Half of it may be valid YAML."""
+    """Whether DVC accepts the file: half of one may still be valid YAML."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA, COMPILED_SINGLE_STAGE_SCHEMA
     from ruamel.yaml import YAML, YAMLError
     from voluptuous import Invalid
@@ -37,20 +37,20 @@ def readable_stages(path: Path) -> bool:
 
 
 def restore(path: Path) -> None:
-    """The file of the last commit; without git none, and dvc makes it anew."""
+    """Take the file from the last commit; without git remove it, and DVC makes it anew."""
     path.unlink()
     with suppress(FileNotFoundError):
         subprocess.run(["git", "checkout", "--quiet", "HEAD", "--", path.name], cwd=path.parent, capture_output=True)
 
 
 def mend(folder: Path) -> list[str]:
-    """What was mended."""
+    """Repair the project in `folder`; returns a line for each repaired file."""
     mended = []
     readers = folder / ".dvc" / "tmp" / "rwlock"
     if readers.exists() and not readable_list(readers):
         from dvc.lock import make_lock
 
-        with make_lock(str(readers.with_name("rwlock.lock")), tmp_dir=str(readers.parent)):  # nobody writes it just now
+        with make_lock(str(readers.with_name("rwlock.lock")), tmp_dir=str(readers.parent)):  # nobody is writing it now
             if not readable_list(readers):
                 readers.unlink()
                 mended.append(".dvc/tmp/rwlock was half-written: removed")

@@ -1,0 +1,66 @@
+"""Go back to the last commit: settings, reports and lock from git, and the models that belong to them.
+
+    python scripts/back.py [FOLDER]     the project's folder (default: this one); `make back`
+
+`dvc checkout` alone works only where the commit was made: on another kind of processor dvc.lock names files that were
+never made here. `dvc repro` brings each stage back from DVC's run cache, or from its finished training, in seconds.
+Changed code and notebooks stay as they are.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mend import ROOT, mend
+
+RESTORED = ("params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "reports")
+RESULTS = ("dvc.lock", "reports")
+CODE = ("src", "notebooks")
+
+
+def git(folder: Path, *arguments: str) -> list[str]:
+    """Lines that git prints."""
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+
+
+def changed(folder: Path, *paths: str) -> list[str]:
+    """Files that differ from the last commit."""
+    return [name for name in git(folder, "diff", "--name-only", "HEAD", "--", *paths) if name]
+
+
+def listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def back(folder: Path) -> int:
+    """Restore, run what is not up to date, and say what the outcome is. Returns an exit code."""
+    for line in mend(folder):
+        print(line)
+    try:
+        git(folder, "rev-parse", "--verify", "HEAD")
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        print(f"{folder}: there is no git commit to go back to", file=sys.stderr)
+        return 2
+    if restored := changed(folder, *RESTORED):
+        tracked = [name for name in RESTORED if any(git(folder, "ls-tree", "--name-only", "HEAD", name))]
+        git(folder, "restore", "--source=HEAD", "--staged", "--worktree", "--", *tracked)
+        print(f"as in the last commit: {listed(restored)}")
+    if code := changed(folder, *CODE):
+        print(f"changed code stays, and the stages that use it run anew: {listed(code)}")
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, check=False)
+    if done.returncode:
+        return done.returncode
+    if other := changed(folder, *RESULTS):
+        print(
+            "Models, reports and dvc.lock agree. They are results of this machine: "
+            f"{len(other)} files differ from the commit ({listed(other)}); `make verify` says by how much."
+        )
+    else:
+        print("Models, reports and dvc.lock are those of the last commit, byte for byte.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(back(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT))
