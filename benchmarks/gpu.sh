@@ -2,7 +2,7 @@
 # All GPU measurements and a short real training of the GPU recipe on rendered data, in under nine minutes on one card:
 #   bash benchmarks/gpu.sh [--output FOLDER] [--minutes N]
 #   bash benchmarks/gpu.sh --small        the same in miniature, on the CPU too
-# Needs PyTorch, NumPy, OpenCV, PyArrow and pandas; neither DVC nor Jupyter.
+# Needs PyTorch, NumPy, OpenCV, PyArrow, pandas and pydantic; neither DVC nor Jupyter.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$root/.venv/bin/python"

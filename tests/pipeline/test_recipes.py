@@ -1,6 +1,8 @@
 """Recipes say what was published, and the files are those of the table."""
 
 import math
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,10 +33,10 @@ def params_of(name: str) -> Params:
 
 
 def test_the_table_is_complete():
-    assert recipes.names() == [*ALL, "gpu-rendered"]
+    assert (*ALL, "gpu-rendered") == recipes.NAMES
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.NAMES)
 def test_the_file_is_that_of_the_table(name):
     """python -m posedistill.pipeline.recipes --write brings them in step."""
     text = (ROOT / "recipes" / f"{name}.yaml").read_text()
@@ -101,7 +103,11 @@ def test_data_and_starting_weights(name):
         file = Path(settings[section]["backbone"]["path"]).name
         assert file.startswith("cspnext-tiny_" if size == "t" else f"cspnext-{size}_")
         assert ("body7_210e-384x288" if size == "x" else "aic-coco_210e-256x192") in file
-    assert all(path.startswith("/datasets/") for path in params.data.tracked)
+    # What DVC hashes is what is read.
+    files = [
+        getattr(source, key) for source in params.data.train + params.data.val for key in ("annotations", "detections")
+    ]
+    assert all(Path("/datasets", file).is_relative_to(params.data.tracked) for file in files if file)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -130,6 +136,37 @@ def test_put_in_place(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert recipes.BACKBONES["l"] in said and "to be downloaded" in said
     assert recipes.BACKBONES["t"] not in said
+    assert f"cp -s {tmp_path}/sets/coco/annotations/" in said and "ubody" not in said
+
+
+def test_the_commands_for_the_annotations_make_what_the_settings_name(tmp_path):
+    sets = tmp_path / "my sets"
+    for file in (
+        "coco/annotations/coco_wholebody_train_v1.0.json",
+        "coco/annotations/coco_wholebody_val_v1.0.json",
+        f"coco/person_detection_results/{Path(recipes.DETECTIONS).name}",
+        "UBody/annotations/Speech/keypoint_annotation.json",
+    ):
+        (sets / file).parent.mkdir(parents=True, exist_ok=True)
+        (sets / file).write_text(file)
+    commands = f"{recipes.LINKS}\n{recipes.UBODY_LINKS}".format(root=shlex.quote(str(sets)))
+    subprocess.run(commands, shell=True, check=True)
+    data = recipes.settings_of("dwpose-t-256x192-coco-ubody", str(sets))["data"]
+    for source in data["train"] + data["val"]:
+        assert (sets / source["annotations"]).exists()
+    assert "detections" in (sets / recipes.DETECTIONS).read_text()
+    assert "UBody" in (sets / "annotations/ubody/Speech/keypoint_annotation.json").read_text()
+
+
+def test_the_list_says_what_each_recipe_is_for(capsys):
+    assert recipes.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(recipes.NAMES)
+    for line in lines:
+        settings = recipes.settings_of(line.split()[0])
+        size = "{height}x{width}".format_map(settings["input"])
+        assert f"student {settings['student']['size']}, teacher {settings['teacher']['size']}, {size}, " in line
+        assert len(line) <= 120
 
 
 def test_what_is_no_recipe_is_one_line_and_changes_nothing(tmp_path, monkeypatch, capsys):
@@ -139,7 +176,8 @@ def test_what_is_no_recipe_is_one_line_and_changes_nothing(tmp_path, monkeypatch
     assert recipes.main(["dwpose-xl"]) == 2
     assert recipes.main(["dwpose-t-256x192-coco", "--root", "datasets"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and "dwpose-t-256x192-coco" in lines[0] and "absolute" in lines[1]
+    assert lines[0].startswith("unknown recipe dwpose-xl; available: dwpose-t-256x192-coco, ")
+    assert len(lines) == 2 and "absolute" in lines[1]
     assert (tmp_path / "params.yaml").read_text() == "old"
     with pytest.raises(UserError):
         recipes.settings_of("nothing")

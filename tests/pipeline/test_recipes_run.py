@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from posedistill.training.stages import distill_stage1, distill_stage2, train_supervised
 
 from posedistill.files import sha256_file
 from posedistill.keypoints import PARTS
@@ -14,7 +15,6 @@ from posedistill.params import from_settings
 from posedistill.pipeline import recipes
 from posedistill.pipeline.evaluate import evaluate_model
 from posedistill.pipeline.prepare import prepare
-from posedistill.training.stages import distill_stage1, distill_stage2, train_supervised
 
 pytestmark = pytest.mark.slow
 
@@ -48,18 +48,17 @@ def write_set(annotations, images, names: list[tuple[int, str]], seed: int) -> N
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
-    """coco/, UBody/ and weights/ as the recipes expect them: four persons to train on, two to validate on."""
+    """The folder that recipes expect, with four persons to train on and two to validate on."""
     root = tmp_path_factory.mktemp("datasets")
     coco, ubody = root / "coco", root / "UBody"
     for split, count in (("train", 4), ("val", 2)):
         names = [(i, f"{i:012d}.jpg") for i in range(1, count + 1)]
-        write_set(coco / "annotations" / f"coco_wholebody_{split}_v1.0.json", coco / f"{split}2017", names, count)
+        write_set(root / "annotations" / f"coco_wholebody_{split}_v1.0.json", coco / f"{split}2017", names, count)
     boxes = [{"image_id": i, "category_id": 1, "bbox": [55, 18, 130, 205], "score": 0.9} for i in (1, 2)]
     detections = root / recipes.DETECTIONS
-    detections.parent.mkdir(parents=True)
     detections.write_text(json.dumps(boxes))
     frames = [(number, f"{video}/{number:06d}.png") for video, number in (("Speech_S1", 10), ("Speech_S2", 20))]
-    write_set(ubody / "annotations" / "Speech" / "keypoint_annotation.json", ubody / "images" / "Speech", frames, 7)
+    write_set(root / "annotations/ubody/Speech/keypoint_annotation.json", ubody / "images" / "Speech", frames, 7)
     (ubody / "splits").mkdir()
     np.save(ubody / "splits" / "intra_scene_test_list.npy", np.array(["Speech_S2"]))
     # Starting weights in the layout of the published files.
@@ -73,7 +72,7 @@ def datasets(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("name", recipes.names()[:-1])
+@pytest.mark.parametrize("name", recipes.PUBLISHED)
 def test_two_steps_a_stage(name, datasets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POSEDISTILL_ROOT", str(tmp_path))

@@ -1,15 +1,17 @@
-"""Complete settings for the published rows and for a GPU, all made from the one table below.
+"""Recipes: complete settings for the published models and for one GPU, made from the table below.
 
     python -m posedistill.pipeline.recipes                      list them
-    python -m posedistill.pipeline.recipes NAME [--root DIR]    put one in the place of params.yaml (also: make recipe NAME=…)
-    python -m posedistill.pipeline.recipes --write              write recipes/*.yaml anew after a change of the table
+    python -m posedistill.pipeline.recipes NAME [--root DIR]    replace params.yaml by one (also: make recipe NAME=…)
+    python -m posedistill.pipeline.recipes --write              regenerate recipes/*.yaml after changing the table
 
-Sources of the values: RTMPose (arXiv 2303.07399), DWPose (arXiv 2307.15880) and their published configurations. One
-recipe is one published DWPose row; the RTMPose rows are its baseline (same size and data) and its teacher.
+Sources of the values: RTMPose (arXiv 2303.07399), DWPose (arXiv 2307.15880) and their published configurations. Each
+recipe reproduces one published DWPose row; its baseline and its teacher are RTMPose rows.
 """
 
 import argparse
+import io
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,22 +30,27 @@ WEAK_EPOCHS = 30
 STAGE2_EPOCHS = 60
 SEED = 21
 
-COCO = "coco/annotations/coco_wholebody_{}_v1.0.json"
-DETECTIONS = "coco/person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
+# All annotations and detections lie in one folder, the one that DVC hashes (data.tracked).
+ANNOTATIONS = "annotations"
+DETECTIONS = f"{ANNOTATIONS}/COCO_val2017_detections_AP_H_56_person.json"
 COCO_TRAIN = {
     "source": "coco_wholebody",
     "name": "coco",
-    "annotations": COCO.format("train"),
+    "annotations": f"{ANNOTATIONS}/coco_wholebody_train_v1.0.json",
     "images": "coco/train2017",
 }
 COCO_VAL = {
     "source": "coco_wholebody",
     "name": "coco",
-    "annotations": COCO.format("val"),
+    "annotations": f"{ANNOTATIONS}/coco_wholebody_val_v1.0.json",
     "images": "coco/val2017",
     "detections": DETECTIONS,
 }
-UBODY = {"source": "ubody", "name": "ubody", "step": 10}
+UBODY = {"source": "ubody", "name": "ubody", "annotations": f"{ANNOTATIONS}/ubody", "split": "intra", "step": 10}
+# DVC follows links to files, not links to folders.
+LINKS = """mkdir {root}/annotations
+cp -s {root}/coco/annotations/coco_wholebody_*.json {root}/coco/person_detection_results/*.json {root}/annotations"""
+UBODY_LINKS = "cp -rs {root}/UBody/annotations {root}/annotations/ubody"
 
 # Starting weights: CSPNeXt trained on AIC + COCO (x: on body7 at 384×288), as published by their authors.
 _URL = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/"
@@ -67,9 +74,8 @@ class Row:
     reference_batch: int
     whole: float
 
-    @property
-    def name(self) -> str:
-        return f"dwpose-{self.student}-{self.height}x{self.width}"
+    def name(self, ubody: bool) -> str:
+        return f"dwpose-{self.student}-{self.height}x{self.width}-{'coco-ubody' if ubody else 'coco'}"
 
 
 ROWS = (
@@ -80,11 +86,8 @@ ROWS = (
     Row("l", "x", 384, 288, 32, 66.5),
 )
 GPU = "gpu-rendered"
-
-
-def names() -> list[str]:
-    """All recipes."""
-    return [f"{row.name}-{data}" for row in ROWS for data in ("coco", "coco-ubody")] + [GPU]
+PUBLISHED = {row.name(ubody): (row, ubody) for row in ROWS for ubody in (False, True)}
+NAMES = (*PUBLISHED, GPU)
 
 
 def _backbone(size: str, root: str) -> dict[str, Any]:
@@ -97,15 +100,13 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
     # RTMPose-x: its own ranges in both phases, and a gradient clip.
     wide = {"scale": [0.5, 1.5], "rotation": 90}
     is_x = row.teacher == "x"
-    tracked = [f"{root}/coco/annotations", f"{root}/coco/person_detection_results"]
-    tracked.append(f"{root}/UBody/annotations" if ubody else tracked[0])
     return {
         "data": {
             "seed": SEED,
             "root": root,
-            "tracked": tracked,
-            "train": [COCO_TRAIN, UBODY | {"split": "intra"}] if ubody else [COCO_TRAIN],
-            "val": [COCO_VAL, UBODY | {"split": "intra"}] if ubody else [COCO_VAL],
+            "tracked": f"{root}/{ANNOTATIONS}",
+            "train": [COCO_TRAIN, UBODY] if ubody else [COCO_TRAIN],
+            "val": [COCO_VAL, UBODY] if ubody else [COCO_VAL],
             "boxes": "detections",
             "use_valid_flags": False,
             "parts": "all",
@@ -179,11 +180,11 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
             "seed": 0,
         },
         "export": {"opset": 17, "crops": 256},
-        "runtime": runtime(row.reference_batch),
+        "runtime": _runtime(row.reference_batch),
     }
 
 
-def runtime(micro_batch: int | None) -> dict[str, Any]:
+def _runtime(micro_batch: int | None) -> dict[str, Any]:
     return {
         "device": "auto",
         "devices": 1,
@@ -203,7 +204,7 @@ def gpu() -> dict[str, Any]:
     changes: dict[str, dict[str, Any]] = {
         "data": {
             "root": "data",
-            "tracked": ["data/body"] * 3,
+            "tracked": "data/body",
             "train": [rendered | {"images": 40000, "seed": 1000}],
             "val": [rendered | {"images": 1000, "seed": 2000}],
             "boxes": "ground_truth",
@@ -220,67 +221,56 @@ def gpu() -> dict[str, Any]:
 
 def settings_of(name: str, root: str = ROOT) -> dict[str, Any]:
     """The settings of a recipe."""
-    for row in ROWS:
-        for data in ("coco", "coco-ubody"):
-            if name == f"{row.name}-{data}":
-                return published(row, ubody=data == "coco-ubody", root=root)
+    if name not in NAMES:
+        raise UserError(f"unknown recipe {name}; available: {', '.join(NAMES)}")
+    return gpu() if name == GPU else published(*PUBLISHED[name], root=root)
+
+
+def summary(name: str) -> str:
+    """What a recipe trains, in one line."""
     if name == GPU:
-        return gpu()
-    raise UserError(f"recipe {name}: there is none, allowed: {', '.join(names())}")
+        return "student t, teacher m, 256x192, rendered people: the default at GPU scale, needs no data"
+    row, ubody = PUBLISHED[name]
+    data = f"COCO-WholeBody + UBody (published: {row.whole} AP)" if ubody else "COCO-WholeBody"
+    return f"student {row.student}, teacher {row.teacher}, {row.height}x{row.width}, {data}"
 
 
 def heading(name: str) -> str:
     """The comment at the top of a recipe."""
     if name == GPU:
-        return "Rendered people at 256x192, teacher m, student t, for one card. make recipe NAME=gpu-rendered"
-    row = next(row for row in ROWS if name.startswith(row.name))
-    data = "COCO-WholeBody + UBody" if name.endswith("ubody") else "COCO-WholeBody"
-    figure = f"; published, detector boxes: {row.whole} AP whole body" if name.endswith("ubody") else ""
-    weights = f"{BACKBONES[row.teacher]} and {BACKBONES[row.student]}"
+        return f"{summary(name)}\nmake recipe NAME={name}"
+    row, ubody = PUBLISHED[name]
+    links = LINKS + "\n" + UBODY_LINKS if ubody else LINKS
     return (
-        f"DWPose-{row.student} at {row.height}x{row.width} with teacher RTMPose-{row.teacher}, on {data}{figure}.\n"
-        f"make recipe NAME={name} ROOT=/where/the/data/are\n"
-        f"Starting weights, to be put into ROOT/weights: {weights}\nfrom {_URL}"
+        f"DWPose: {summary(name)}; AP: whole body, detected boxes\nmake recipe NAME={name} ROOT=/where/the/data/are\n"
+        f"ROOT/weights: {BACKBONES[row.teacher]}\n              {BACKBONES[row.student]}\n"
+        f"              from {_URL}\n"
+        f"ROOT/annotations: all annotations and detections; to link them there from the usual places:\n"
+        + links.format(root="ROOT")
     )
 
 
 def as_yaml(settings: Mapping[str, Any], comment: str) -> str:
-    """Settings as the text of a params.yaml: a section a block, one setting a line."""
-    lines = [f"# {line}" for line in comment.splitlines()]
+    """Settings as the text of a params.yaml, in the form in which DVC writes it."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    stream = io.StringIO()
+    stream.write("".join(f"# {line}\n" for line in comment.splitlines()))
     for name, section in settings.items():
-        lines += ["", f"{name}:"]
-        for key, value in section.items():
-            if isinstance(value, list) and value and isinstance(value[0], dict):
-                lines += [f"  {key}:", *(f"    - {_flow(item)}" for item in value)]
-            else:
-                lines.append(f"  {key}: {_flow(value)}")
-    return "\n".join(lines) + "\n"
-
-
-def _flow(value: Any) -> str:
-    """A value on one line; what JSON writes is YAML, too."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
-    if isinstance(value, str) and all(letter.isalnum() or letter in "/_.-" for letter in value):
-        return value
-    return json.dumps(value)
+        stream.write("\n")
+        yaml.dump({name: json.loads(json.dumps(section))}, stream)  # no object twice: it would become a reference
+    return stream.getvalue()
 
 
 def recipe_text(name: str, root: str = ROOT) -> str:
-    """The whole file of a recipe. Sums of starting weights that are already there are filled in."""
+    """The whole file of a recipe."""
     settings = settings_of(name, root)
-    from_settings_without_files(settings)
+    # Checked without the files of starting weights, which may still have to be downloaded.
+    bare = {part: settings[part] | {"backbone": None} for part in ("teacher", "student")}
+    from_settings(settings | bare)
     return as_yaml(settings, heading(name))
-
-
-def from_settings_without_files(settings: dict[str, Any]) -> None:
-    """Check settings apart from the files of starting weights, which may still have to be downloaded."""
-    checked = {name: dict(values) for name, values in settings.items()}
-    for section in ("teacher", "student"):
-        checked[section]["backbone"] = None
-    from_settings(checked)
 
 
 def with_sums(settings: dict[str, Any]) -> list[str]:
@@ -298,33 +288,35 @@ def with_sums(settings: dict[str, Any]) -> list[str]:
 
 
 def put_in_place(name: str, root: str) -> None:
-    """Write a recipe over params.yaml and say what still has to be fetched."""
+    """Replace params.yaml by a recipe and say what is still missing."""
     settings = settings_of(name, root)
     missing = with_sums(settings)
     write_atomic(project.root() / "params.yaml", as_yaml(settings, heading(name)))
     print(f"params.yaml is now the recipe {name} (git restore params.yaml brings the default back)")
     for path in dict.fromkeys(missing):
         print(f"to be downloaded: {_URL}{Path(path).name} -> {path}; then this command again, for its checksum")
+    if name != GPU and not Path(settings["data"]["tracked"]).is_dir():
+        links = LINKS + "\n" + UBODY_LINKS if PUBLISHED[name][1] else LINKS
+        print(f"to be made: {settings['data']['tracked']}, the folder of all annotations and detections, such as by")
+        print(links.format(root=shlex.quote(root)))
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m posedistill.pipeline.recipes", description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="?", help="put this recipe in the place of params.yaml; without it, list all")
-    parser.add_argument("--root", default=ROOT, help="folder with coco/, UBody/ and weights/, an absolute path")
-    parser.add_argument("--write", action="store_true", help="write recipes/*.yaml anew")
+    parser.add_argument("name", nargs="?", help="replace params.yaml by this recipe; without it, list all")
+    parser.add_argument("--root", default=ROOT, help="folder with annotations/, coco/, UBody/ and weights/, absolute")
+    parser.add_argument("--write", action="store_true", help="regenerate recipes/*.yaml")
     given = parser.parse_args(arguments)
     try:
         if not Path(given.root).is_absolute():
-            raise UserError(
-                f"--root {given.root}: found a relative path, allowed: an absolute one (runs in copies use it)"
-            )
+            raise UserError(f"--root: found {given.root}, allowed: an absolute path (experiments run in other folders)")
         if given.write:
-            for name in names():
+            for name in NAMES:
                 write_atomic(project.root() / "recipes" / f"{name}.yaml", recipe_text(name))
         elif given.name:
             put_in_place(given.name, given.root)
         else:
-            print("\n".join(names()))
+            print("\n".join(f"{name:<{max(map(len, NAMES))}}  {summary(name)}" for name in NAMES))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
