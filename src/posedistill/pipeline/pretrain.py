@@ -1,10 +1,11 @@
 """The starting weights of the embedded default: backbones trained on the body of other rendered people.
 
 The published training starts from a CSPNeXt that learnt body keypoints on AIC + COCO. Ours learns the 17 body keypoints
-of rendered people who are in neither the training nor the validation images (their seeds: recipes/pretrain.yaml). The
-head of this training is thrown away.
+of rendered people who are in neither the training nor the validation images (their seeds: recipes/pretrain.yaml). Its
+head is discarded.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +15,13 @@ import torch
 from torch import Tensor
 
 from posedistill.devices import Device
-from posedistill.files import sha256_file
+from posedistill.files import sha256_file, writable_folder, write_atomic
 from posedistill.keypoints import PARTS
+from posedistill.losses import Pair
 from posedistill.models.checkpoint import model_from_checkpoint, save_checkpoint
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.params import Params, load_params, to_settings
-from posedistill.pipeline.experiments.workspaces import Workspace, prepare_workspace
-from posedistill.training.objective import Pair
-from posedistill.training.runs import Recipe, Where, plain, run_recipe
+from posedistill.training.runs import Paths, Training, train
 from posedistill.training.supervised import Supervised
 
 RECIPE = Path("recipes/pretrain.yaml")
@@ -40,45 +40,46 @@ class BodyOnly(Supervised):
 
 def enter_workspace(root: Path, base: Path) -> Params:
     """Go to the pretraining's own folder below `base`, for its prepared data and curves, and give its settings."""
-    settings = to_settings(load_params(root / RECIPE))
-    here = prepare_workspace(root, base, Workspace("pretrain", {}, ()), settings, linked=("assets",))
+    here = writable_folder(base / "pretrain")
+    if not (here / "assets").exists():
+        (here / "assets").symlink_to((root / "assets").resolve())
+    write_atomic(here / "dvc.yaml", (root / "dvc.yaml").read_text())
+    write_atomic(here / "params.yaml", json.dumps(to_settings(load_params(root / RECIPE)), indent=1))  # JSON is YAML
     os.environ["POSEDISTILL_ROOT"] = str(here)
     os.chdir(here)
     return load_params(here / "params.yaml")
 
 
-def pretrain(P: Params, role: str, target: Path) -> Mapping[str, Any]:
+def pretrain(params: Params, role: str, target: Path) -> Mapping[str, Any]:
     """Train a body model of the size of `role` (teacher | student) on prepared/train and write its backbone to `target`
-    (float16 safetensors). Returns what the note of provenance says of it."""
-    section = P.teacher if role == "teacher" else P.student
+    (float16 safetensors). Returns the facts for its provenance note."""
+    section = params.teacher if role == "teacher" else params.student
 
     def build(device: Device) -> BodyOnly:
         torch.manual_seed(section.seed)
-        model = build_rtmpose(section.size, P.input.size, keypoints=BODY.stop)
-        return BodyOnly(model, P.loss.reference_batch)
+        model = build_rtmpose(section.size, params.input.size, keypoints=BODY.stop)
+        return BodyOnly(model, params.loss.reference_batch)
 
-    run = run_recipe(
-        P,
-        Recipe(
+    result = train(
+        Training(
             stage=f"pretrain-{section.size}",
-            module="pipeline.pretrain",
+            params=params,
+            paths=Paths(),
+            entry="pipeline.pretrain:pretrain",
             build=build,
-            settings={"model": plain(section), "reference_batch": P.loss.reference_batch},
+            own={"size": section.size, "reference_batch": params.loss.reference_batch},
             inputs={},
-            augment=P.augment_for("teacher" if role == "teacher" else "baseline"),
-            seed=section.seed,
-            epochs=section.epochs,
-            lr=section.lr,
-            clip_norm=section.clip_norm,
-            validated=False,
-        ),
-        Where(),
+            size=section.size,
+            section="teacher" if role == "teacher" else "student",
+            clip_norm=(f"{role}.clip_norm", section.clip_norm),
+            keypoints=BODY.stop,
+        )
     )
-    model = model_from_checkpoint(run.model_path)
+    model = model_from_checkpoint(result.model_path)
     save_checkpoint(
         model, target, "own", {"trained": "17 body keypoints of rendered people"}, backbone_only=True, half=True
     )
-    last = run.history.iloc[-1]
+    last = result.history.iloc[-1]
     return {
         "file": target.name,
         "sha256": sha256_file(target),

@@ -1,8 +1,6 @@
-"""Tables and words over several training seeds, from the file that `make seeds` or `make ablation` wrote."""
+"""Tables and words over several training seeds, from the results of an experiment (pipeline.experiments.results)."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,6 @@ from posedistill.reporting.style import MODEL_NAMES, PART_NAMES
 from posedistill.reporting.tables import Plain, Table
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")
-SAME = 1e-4  # of a metric in [0, 1]: what counts as the same number
-
-
-def read_results(path: str | Path) -> dict[str, Any]:
-    """The file of an experiment; without it, results of no seed."""
-    path = Path(path)
-    return json.loads(path.read_text()) if path.is_file() else {"seeds": [], "models": {}, "differences": {}}
 
 
 def spread_table(results: Mapping[str, Any], metric: str, names: Mapping[str, str] = MODEL_NAMES) -> Table:
@@ -85,7 +76,9 @@ def by_seed(
 
 
 def longer_note(results: Mapping[str, Any]) -> str:
-    """How the longer baseline was made, as a sentence."""
+    """How the longer baseline was made, as a sentence; nothing without results."""
+    if "long" not in results:
+        return ""
     long = results["long"]
     return (
         f"The longer baseline trains {long['epochs']} epochs instead of {long['of']}: as long as stage 1 takes on the "
@@ -93,23 +86,9 @@ def longer_note(results: Mapping[str, Any]) -> str:
     )
 
 
-def belongs_to(results: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the results' seed 0 is this very run: the same mean OKS of every model and part."""
-    for model, found in metrics.items():
-        own = results["models"].get(model, {}).get("0")
-        if own is None or any(abs(own["mean_oks"][part] - found["mean_oks"][part]) > SAME for part in PARTS):
-            return False
-    return True
-
-
-def beside(results: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[Table | Plain]:
-    """For the comparison of one run: the table over seeds and what it says in words, if it belongs to this run."""
-    if not results["models"]:
-        return [Plain("There are no other seeds yet: `make seeds` trains them.")]
-    if not belongs_to(results, metrics):
-        text = "The committed three-seed results (11_seeds) are not of this run: the settings or the kind of processor "
-        return [Plain(text + "differ. `make seeds` makes them anew.")]
-    return [spread_table(results, "mean_oks"), spread_table(results, "AP"), Plain(words(results))]
+def remark(note: str) -> list[Plain]:
+    """A note on where the results come from, to be displayed; nothing where there is none."""
+    return [Plain(note)] if note else []
 
 
 def _spread(values: list[float]) -> float:

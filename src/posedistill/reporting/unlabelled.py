@@ -1,4 +1,4 @@
-"""Tables and figures of the distillation without labels, from the file that `make unlabelled` wrote."""
+"""Tables and figures of the distillation without labels, from the results of `make unlabelled`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,9 @@ from matplotlib.figure import Figure
 
 from posedistill.reporting import ablation, published, seeds
 from posedistill.reporting.style import BLUE, GREEN, ORANGE, SKY
-from posedistill.reporting.tables import Plain, Table
+from posedistill.reporting.tables import Table
 
 COLORS = {"labels": BLUE, "logits": SKY, "features-logits": GREEN, "all": ORANGE}
-
-
-def needed(results: Mapping[str, Any]) -> list[Plain]:
-    """What to do if there are no results yet; nothing otherwise."""
-    return [] if results["models"] else [Plain("There are no results yet: `make unlabelled` makes them.")]
 
 
 def data_table(results: Mapping[str, Any]) -> Table:

@@ -1,87 +1,88 @@
-"""Run an experiment: python -m posedistill.pipeline.experiments seeds | ablation | sweep
+"""Run an experiment as experiments of DVC, and write its report: python -m posedistill.pipeline.experiments ablation
 
-Finished trainings are kept, so that an interrupted run goes on where it was.
+Interrupted, it stops what runs; the same command continues. They are experiments as any other: `dvc exp show`,
+`dvc queue status`, `dvc exp remove`.
 """
 
 import argparse
 import signal
 import sys
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from posedistill import project
 from posedistill.errors import UserError
 from posedistill.params import read_settings
-from posedistill.pipeline.experiments import ablation, report, results, schedule, seeds
-from posedistill.pipeline.experiments.options import add_options, distinct
-from posedistill.pipeline.experiments.workspaces import Workspace, prepare_workspace
-from posedistill.pipeline.handover import check_fresh
+from posedistill.pipeline.experiments import PLANS, engine, table, unlabelled
+from posedistill.pipeline.experiments.plan import check_changes
+from posedistill.pipeline.notebook import CellFailed, make_report
 
-METRICS = Path("reports/metrics")
-REPORTS = {"seeds": "11_seeds", "ablation": "09_ablation", "sweep": "10_sweep"}
+REPORTS = {"seeds": "11_seeds", "ablation": "09_ablation", "sweep": "10_sweep", "unlabelled": "12_unlabelled"}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m posedistill.pipeline.experiments", description=__doc__.splitlines()[0]
+        prog="python -m posedistill.pipeline.experiments", description=__doc__.splitlines()[0].split(":")[0]
     )
-    parser.add_argument("experiment", choices=("seeds", "ablation", "sweep"))
-    add_options(parser)
+    parser.add_argument("experiment", choices=(*PLANS, "show"), help="show: a table of all experiments")
+    parser.add_argument("--seeds", type=_at_least(0), nargs="+", help="training seeds (0 1 2; sweep: 0)")
+    parser.add_argument(
+        "--jobs", "--processes", type=_at_least(1), default=2, help="experiments side by side, one thread each (2)"
+    )
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the trainings end, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        run(options.experiment, distinct(options.seeds), options.processes)
+        project.enter()
+        if options.experiment == "show":
+            print(table.experiments_table())
+        else:
+            print(run(options.experiment, _distinct(options.seeds), options.jobs))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except CellFailed as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command continues from here", file=sys.stderr)
         return 130
     return 0
 
 
-def run(experiment: str, chosen: tuple[int, ...], processes: int) -> Path:
-    """Train and evaluate all that the experiment needs, and write reports/metrics/<experiment>.json and the report.
+def run(experiment: str, seeds: tuple[int, ...], jobs: int) -> Path:
+    """Run what is missing and make the report, which also writes reports/metrics/<experiment>.json; → the report.
 
-    UserError if data or teacher, which come from the pipeline, are not those of the settings.
+    UserError if the pipeline is not up to date, or a run fails.
     """
-    root = project.enter()
     settings = read_settings("params.yaml")
-    numbers = chosen or ((0,) if experiment == "sweep" else seeds.SEEDS)
-    truth = root / "prepared" / f"val-{settings['data']['val'][0]['name']}" / "gt.json"
-    if not truth.is_file():
-        raise UserError(f"{truth}: the data is not prepared yet; run `make repro` first")
-    check_fresh("prepare" if experiment == "seeds" else "teacher")  # seeds trains teachers of its own
-    checkpoints = _checkpoints(root)
-    base = checkpoints / experiment
-    if experiment == "seeds":
-        plan = seeds.experiment(settings, numbers)
-    elif experiment == "ablation":
-        plan = ablation.experiment(numbers)
-    else:
-        plan = ablation.sweep(numbers)
-    trainings = schedule.Processes(checkpoints)
-    start = partial(_start, root, base, settings, trainings)
-    schedule.run_all(plan.workspaces, start, processes, experiment, trainings.stop)
-    evaluate = settings["evaluate"]
-    gathered = results.gather(plan, base, evaluate["bootstrap"], evaluate["seed"])
-    out = root / METRICS / f"{experiment}.json"
-    results.write_results(out, gathered)
-    print(out.relative_to(root))
-    print(report.make_report(root, REPORTS[experiment]))
-    return out
+    plan = PLANS[experiment](settings, seeds) if seeds else PLANS[experiment](settings)
+    check_changes(settings, plan.runs)
+    with engine.opened() as repo:
+        engine.check_fresh(repo, plan)
+        if experiment == "unlabelled":
+            unlabelled.write_pictures(settings)
+        engine.run_all(repo, plan, jobs)
+    return make_report(REPORTS[experiment])
 
 
-def _start(root: Path, base: Path, settings: dict, trainings: schedule.Processes, workspace: Workspace) -> None:
-    folder = prepare_workspace(root, base, workspace, settings)
-    trainings.run(folder, workspace.stages)
+def _distinct(seeds: Sequence[int] | None) -> tuple[int, ...]:
+    """The seeds that were given, none for None. UserError for a duplicate."""
+    found = tuple(seeds or ())
+    if len(set(found)) < len(found):
+        raise UserError(f"--seeds: found {' '.join(map(str, found))}, expected each seed once")
+    return found
 
 
-def _checkpoints(root: Path) -> Path:
-    from posedistill.training import checkpoints
+def _at_least(smallest: int):
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"found {value}, expected a whole number from {smallest}")
+        return value
 
-    return checkpoints.root().resolve()
+    whole.__name__ = "whole number"  # what argparse calls it where the text is no number
+    return whole
 
 
 if __name__ == "__main__":

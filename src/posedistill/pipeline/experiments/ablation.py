@@ -1,29 +1,27 @@
 """The ablations of the paper on the embedded default: what does each part of the two-stage distillation do?
 
-One teacher for all; the trainings differ in the student's seed. Also the grid over the weights of both terms.
+All variants have the same teacher; the training seeds are those of the student. Also the grid over the weights of both
+terms.
 """
 
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-from posedistill.pipeline.experiments.workspaces import Experiment, Workspace
+from posedistill.pipeline.experiments.plan import SEEDS, Plan, Run, evaluations
 
-SEEDS = (0, 1, 2)
-
-# name → (text, changed settings, stage whose model it is)
-VARIANTS: dict[str, tuple[str, Mapping[str, Any], str]] = {
-    "baseline": ("labels only", {}, "baseline"),
-    "feature": ("+ features", {"loss.beta": 0.0}, "stage1"),
-    "logit": ("+ logits", {"loss.alpha": 0.0}, "stage1"),
-    "both": ("+ features + logits (stage 1)", {}, "stage1"),
-    "no-decay": ("stage 1 without decay", {"loss.decay": False}, "stage1"),
-    "labelled": ("stage 1, logits on labelled keypoints", {"loss.logit_on": "labelled"}, "stage1"),
-    "baseline-stage2": ("labels only, then stage 2", {"stage2.init": "baseline"}, "stage2"),
-    "stage2": ("both stages", {}, "stage2"),
+# name → (changed settings, name of the model in the pipeline)
+VARIANTS: dict[str, tuple[Mapping[str, Any], str]] = {
+    "baseline": ({}, "baseline"),
+    "feature": ({"loss.beta": 0.0}, "stage1"),
+    "logit": ({"loss.alpha": 0.0}, "stage1"),
+    "both": ({}, "stage1"),
+    "no-decay": ({"loss.decay": False}, "stage1"),
+    "labelled": ({"loss.logit_on": "labelled"}, "stage1"),
+    "baseline-stage2": ({"stage2.init": "baseline"}, "stage2"),
+    "stage2": ({}, "stage2"),
 }
 
-# What is compared: title → (variant, minus variant).
 PAIRS = {
     "features − baseline": ("feature", "baseline"),
     "logits − baseline": ("logit", "baseline"),
@@ -40,54 +38,40 @@ ALPHAS = (2e-5, 7e-5, 2e-4)
 BETAS = (0.1, 0.3, 1.0)  # from the published one to that of the embedded default
 
 
-def seed_changes(seed: int) -> dict[str, Any]:
-    """Settings of another student; the teacher stays."""
+def plan(settings: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS) -> Plan:
+    """What `make ablation` runs: for each seed the pipeline as it is, then each variant.
+
+    Stage 2 on the baseline comes last, when DVC's run cache has the baselines of the first runs.
+    """
+    changed = {name: variant for name, variant in VARIANTS.items() if variant[0]}
+    runs = [Run(f"ablation-plain-seed{seed}", _seed(seed), _plain_targets()) for seed in seeds]
+    runs += [
+        Run(f"ablation-{name}-seed{seed}", {**changes, **_seed(seed)}, evaluations(model))
+        for (name, (changes, model)), seed in product(changed.items(), seeds)
+    ]
+    return Plan("ablation", runs, tuple(VARIANTS), PAIRS, _place, seeds)
+
+
+def sweep(settings: Mapping[str, Any], seeds: tuple[int, ...] = (0,)) -> Plan:
+    """What `make sweep` runs: stage 1 for each pair of alpha and beta."""
+    grid = {f"alpha{alpha:g}-beta{beta:g}": (alpha, beta) for alpha, beta in product(ALPHAS, BETAS)}
+    runs = [
+        Run(f"sweep-{name}-seed{seed}", {"loss.alpha": alpha, "loss.beta": beta, **_seed(seed)}, evaluations("stage1"))
+        for seed, (name, (alpha, beta)) in product(seeds, grid.items())
+    ]
+    return Plan(
+        "sweep", runs, tuple(grid), {}, lambda name, seed: (f"sweep-{name}-seed{seed}", "stage1"), seeds, {"grid": grid}
+    )
+
+
+def _seed(seed: int) -> dict[str, Any]:
     return {"student.seed": seed, "stage2.seed": seed}
 
 
-def workspaces(seeds: tuple[int, ...] = SEEDS) -> list[Workspace]:
-    """All trainings of the ablation; stage 2 takes its start from the workspace that trained it."""
-    teacher = {"teacher": ""}
-    starts = {
-        "baseline-stage2": ("baseline", "baseline"),
-        "stage2": ("stage1", "both"),
-    }
-    found = []
-    for seed, (name, (_, changes, stage)) in product(seeds, VARIANTS.items()):
-        models: dict[str, str] = {} if stage == "baseline" else dict(teacher)
-        if name in starts:
-            model, source = starts[name]
-            models = {model: f"{source}-seed{seed}"}
-        found.append(Workspace(f"{name}-seed{seed}", {**changes, **seed_changes(seed)}, (stage,), models))
-    return found
+def _plain_targets() -> tuple[str, ...]:
+    return evaluations(*(model for changes, model in VARIANTS.values() if not changes))
 
 
-def place(variant: str, seed: int) -> tuple[str, str]:
-    """(workspace, name of the model in it) of a variant."""
-    return f"{variant}-seed{seed}", VARIANTS[variant][2]
-
-
-def experiment(seeds: tuple[int, ...] = SEEDS) -> Experiment:
-    """What `make ablation` runs."""
-    return Experiment("ablation", workspaces(seeds), tuple(VARIANTS), PAIRS, place, seeds)
-
-
-def sweep(
-    seeds: tuple[int, ...] = (0,), alphas: tuple[float, ...] = ALPHAS, betas: tuple[float, ...] = BETAS
-) -> Experiment:
-    """What `make sweep` runs: stage 1 for each pair of alpha and beta."""
-    grid = {f"alpha{alpha:g}-beta{beta:g}": (alpha, beta) for alpha, beta in product(alphas, betas)}
-    trainings = [
-        Workspace(
-            f"{name}-seed{seed}",
-            {"loss.alpha": alpha, "loss.beta": beta, **seed_changes(seed)},
-            ("stage1",),
-            {"teacher": ""},
-        )
-        for seed, (name, (alpha, beta)) in product(seeds, grid.items())
-    ]
-    return Experiment("sweep", trainings, tuple(grid), {}, _sweep_place, seeds, {"grid": grid})
-
-
-def _sweep_place(name: str, seed: int) -> tuple[str, str]:
-    return f"{name}-seed{seed}", "stage1"
+def _place(variant: str, seed: int) -> tuple[str, str]:
+    changes, model = VARIANTS[variant]
+    return f"ablation-{variant if changes else 'plain'}-seed{seed}", model

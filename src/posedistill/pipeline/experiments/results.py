@@ -1,6 +1,7 @@
-"""Results of experiments gathered into one file: numbers of each model and seed, and differences over seeds."""
+"""Results of an experiment, read through DVC: numbers of each model and seed, and differences over the seeds."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,84 @@ from typing import Any
 from posedistill.errors import UserError
 from posedistill.evaluation.mean_oks import PersonOks, paired_mean_oks_difference
 from posedistill.files import write_atomic
-from posedistill.pipeline.evaluation_files import PREDICTIONS, person_oks_file, read_person_oks, rounded
-from posedistill.pipeline.experiments.workspaces import Experiment
+from posedistill.params import read_settings
+from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, read_person_oks, rounded
+from posedistill.pipeline.experiments import PLANS, engine, unlabelled
+from posedistill.pipeline.experiments.plan import Plan
 
 PARTS = ("wholebody", "body", "foot", "face", "lefthand", "righthand", "hand")
+NOTHING: dict[str, Any] = {"seeds": [], "models": {}, "differences": {}}
 
 
-def read_metrics(folder: Path, model: str) -> dict[str, Any]:
-    """reports/metrics/<model>.json of a workspace (or of the project)."""
-    path = folder / "reports" / "metrics" / f"{model}.json"
+def read_results(name: str) -> tuple[dict[str, Any], str]:
+    """Results of experiment `name` over all training seeds at hand, which are also written to
+    reports/metrics/<name>.json, and "".
+
+    Where DVC has no experiments of the present settings, code and data (as in a fresh clone), that file as it is, and a
+    line that says so.
+    """
+    path = METRICS / f"{name}.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no metrics that can be read ({error.__class__.__name__})") from error
+        found = _from_dvc(name)
+    except UserError as error:
+        found, reason = None, f": {error}"
+    else:
+        reason = ""
+    if found is not None:
+        write_atomic(path, json.dumps(rounded(found), indent=1) + "\n")  # few enough digits to be the same next time
+        return found, ""
+    if not path.is_file():
+        return NOTHING, f"There are no results yet: `make {name}` makes them."
+    note = f"These are the committed results ({path}); `make {name}` makes those of this machine and these settings"
+    return json.loads(path.read_text(encoding="utf-8")), f"{note}{reason}."
+
+
+def _from_dvc(name: str) -> dict[str, Any] | None:
+    """Results over the seeds whose runs are all at hand; None where there are none."""
+    settings = read_settings("params.yaml")
+    with engine.opened() as repo:
+        pattern = re.compile(rf"{name}-.*-seed(\d+)")
+        matches = [pattern.fullmatch(experiment) for experiment, *_ in engine.experiments(repo)]
+        seeds = tuple(sorted({int(match[1]) for match in matches if match}))
+        if not seeds:
+            return None
+        plan = PLANS[name](settings, seeds)
+        revisions = engine.finished(repo, plan)
+        whole = tuple(seed for seed in seeds if all(plan.place(model, seed)[0] in revisions for model in plan.models))
+    if not whole:
+        return None
+    plan = PLANS[name](settings, whole)
+    found = gather(plan, revisions, settings["evaluate"]["bootstrap"], settings["evaluate"]["seed"])
+    return found | (what_was_seen(plan, revisions) if name == "unlabelled" else {})
+
+
+def gather(plan: Plan, revisions: Mapping[str, str], samples: int, bootstrap_seed: int) -> dict[str, Any]:
+    """Numbers of all models and seeds of a plan, and the difference in mean OKS of each pair.
+
+    Differences carry the 95 % interval of a paired bootstrap over images: of each seed by itself, and pooled, where
+    each person's OKS is averaged over the seeds.
+    """
+    numbers: dict[str, dict[str, Any]] = {model: {} for model in plan.models}
+    persons: dict[tuple[str, int], PersonOks] = {}
+    for model in plan.models:
+        for seed in plan.seeds:
+            run, name = plan.place(model, seed)
+            metrics = _json(run, revisions[run], METRICS / f"{name}.json")
+            numbers[model][str(seed)] = shortened(metrics)
+            if plan.pairs:
+                oks = _json(run, revisions[run], person_oks_file(name, metrics["val_set"]))
+                persons[model, seed] = read_person_oks(oks)
+    differences = {}
+    for title, (a, b) in plan.pairs.items():
+        runs_a, runs_b = ([persons[model, seed] for seed in plan.seeds] for model in (a, b))
+        differences[title] = {
+            "pooled": paired_mean_oks_difference(runs_a, runs_b, samples, bootstrap_seed),
+            "seeds": {
+                str(seed): paired_mean_oks_difference([one], [other], samples, bootstrap_seed)["wholebody"]
+                for seed, one, other in zip(plan.seeds, runs_a, runs_b)
+            },
+        }
+    return {"seeds": list(plan.seeds), **plan.notes, "models": numbers, "differences": differences}
 
 
 def shortened(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,36 +98,38 @@ def shortened(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def gather(experiment: Experiment, base: Path, samples: int, bootstrap_seed: int) -> dict[str, Any]:
-    """Numbers of all models and seeds of an experiment below `base`, and the difference in mean OKS of each pair.
+def what_was_seen(plan: Plan, revisions: Mapping[str, str]) -> dict[str, Any]:
+    """Persons and labelled keypoints of the training sets with labels and without, and the largest label loss in a
+    training without labels."""
+    import io
 
-    Differences carry the 95 % interval of a paired bootstrap over images: of each seed by itself, and pooled, where
-    each person's OKS is averaged over the seeds.
-    """
-    seeds = experiment.seeds
-    persons: dict[tuple[str, int], PersonOks] = {}
-    numbers: dict[str, dict[str, Any]] = {}
-    for model in experiment.models:
-        numbers[model] = {}
-        for seed in seeds:
-            workspace, name = experiment.place(model, seed)
-            metrics = read_metrics(base / workspace, name)
-            numbers[model][str(seed)] = shortened(metrics)
-            oks = person_oks_file(name, metrics["val_set"], base / workspace / PREDICTIONS)
-            persons[model, seed] = read_person_oks(oks)
-    differences = {}
-    for title, (a, b) in experiment.pairs.items():
-        runs_a, runs_b = ([persons[model, seed] for seed in seeds] for model in (a, b))
-        differences[title] = {
-            "pooled": paired_mean_oks_difference(runs_a, runs_b, samples, bootstrap_seed),
-            "seeds": {
-                str(seed): paired_mean_oks_difference([one], [other], samples, bootstrap_seed)["wholebody"]
-                for seed, one, other in zip(seeds, runs_a, runs_b)
-            },
-        }
-    return {"seeds": list(seeds), **experiment.notes, "models": numbers, "differences": differences}
+    import pandas as pd
+
+    data, losses = {}, [0.0]
+    for title, run in (
+        ("with labels", plan.place("all", plan.seeds[0])[0]),
+        ("without labels", unlabelled.PICTURES),
+    ):
+        train = _json(run, revisions[run], Path("prepared/report.json"))["sets"]["train"]
+        data[title] = [train["persons"], sum(part["keypoints"] for part in train["parts"].values())]
+    for name, (*_, labelled) in unlabelled.VARIANTS.items():
+        for seed in () if labelled else plan.seeds:
+            run, model = plan.place(name, seed)
+            curves = pd.read_csv(io.StringIO(_read(run, revisions[run], Path(f"reports/curves/{model}.tsv"))), sep="\t")
+            losses.append(float(curves["label"].abs().max()))
+    return {"data": data, "label_loss": max(losses)}
 
 
-def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Write as JSON with six digits: enough for tables, and few enough to be the same on like machines."""
-    write_atomic(path, json.dumps(rounded(results), indent=1) + "\n")
+def _json(run: str, revision: str, path: Path) -> Any:
+    return json.loads(_read(run, revision, path))
+
+
+def _read(run: str, revision: str, path: Path) -> str:
+    """A file of an experiment, from git or from DVC's cache."""
+    import dvc.api
+    from dvc.exceptions import DvcException
+
+    try:
+        return dvc.api.read(str(path), rev=revision)
+    except (OSError, DvcException) as error:
+        raise UserError(f"{run}: DVC has no {path} of it any more; remove it with  dvc exp remove {run}") from error
