@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,9 +127,19 @@ class Funnel:
         }
 
 
-def existing(path: Path) -> bool:
-    """Whether a file is there and not empty."""
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
+@dataclass
+class SourcePersons:
+    """A source after its annotations were read.
+
+    ground_truth: what the evaluation needs (None for training). files: annotation files that decide the result.
+    others: with detected boxes, all pictures of the set by image_id, those without a detection among them, and
+    annotated: how many persons are kept of each.
+    """
+
+    persons: list[Person]
+    funnels: list[Funnel]
+    ground_truth: dict[str, Any] | None
+    files: list[Path]
+    details: dict[str, Any]  # what the source wants to have in the report
+    others: dict[int, ImageRef] = field(default_factory=dict)
+    annotated: Counter[int] = field(default_factory=Counter)

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from posedistill.errors import UserError
 from posedistill.evaluation.scoring import person_scores
-from posedistill.files import atomic_path, write_atomic
+from posedistill.files import atomic_path, refuse_overwrite, write_atomic
 from posedistill.inference.drawing import draw_openpose, draw_skeletons
 from posedistill.inference.pose import Crops, PoseEstimator
 from posedistill.inference.sources import Frame, Skipped, Source
-from posedistill.inference.videos import Timing, VideoOut, read_timing
+from posedistill.inference.videos import VideoOut
 
 FindBoxes = Callable[[Frame], np.ndarray]  # frame → float32 [N, 5]: x, y, w, h, score
 
@@ -31,14 +31,15 @@ LONGEST_NAME = 255  # bytes, on all file systems in use
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a run read and found."""
+    """What a run read and found. points: keypoints of all persons; shown: those that reach the threshold."""
 
     frames: int
     persons: int
     empty: int  # frames without a box
+    points: int
+    shown: int
     skipped: list[Skipped]
     files: list[Path]
-    note: str = ""  # what the user should know of the drawings
 
 
 def predict_source(
@@ -55,18 +56,20 @@ def predict_source(
 
     `keypoints.json`: a list of COCO results, one a person: image_id, file_name, category_id, keypoints (133 × x, y,
     score), score, box. With `drawings`: `overlay/` and `openpose/` pictures, or `overlay.mp4` and `openpose.mp4` of a
-    video, with the points whose score is at least `threshold`. These videos keep the times of the frames at a constant
-    rate: where the frames are unevenly spaced, they are repeated.
+    video, with the points whose score is at least `threshold`; these videos keep the times of the frames. Raises
+    UserError if an input would be overwritten, or if the model gives values that are not finite.
     """
     out = Path(out)
-    _spare_inputs(source, out, drawings)
+    refuse_overwrite(output_files(source, out, drawings), *source.files)
     results: list[dict[str, Any]] = []
-    frames, empty = 0, 0
+    frames, empty, points, shown = 0, 0, 0, 0
     with ExitStack() as stack:
         canvas = stack.enter_context(_Drawings(source, out, threshold)) if drawings else None
         progress = stack.enter_context(tqdm(total=source.count, desc="predict", unit="frame", dynamic_ncols=True))
         for group in _groups(source.frames(), find_boxes, estimator, batch):
             keypoints = estimator(Crops.join([crops for _, _, crops in group]), batch)
+            points += keypoints[..., 2].size
+            shown += int((keypoints[..., 2] >= threshold).sum())
             start = 0
             for frame, boxes, _ in group:
                 found = keypoints[start : start + len(boxes)]
@@ -78,7 +81,7 @@ def predict_source(
             progress.update(len(group))
     write_atomic(out / "keypoints.json", json.dumps(results, allow_nan=False) + "\n")
     files = [out / "keypoints.json", *(canvas.files if canvas is not None else [])]
-    return Predicted(frames, len(results), empty, source.skipped, files, canvas.note if canvas is not None else "")
+    return Predicted(frames, len(results), empty, points, shown, source.skipped, files)
 
 
 def _groups(
@@ -108,17 +111,15 @@ def drawing_names(source: Source) -> dict[str, str]:
     return names
 
 
-def _spare_inputs(source: Source, out: Path, drawings: bool) -> None:
-    """UserError if a file to be written is one of those to be read."""
-    targets = {out / "keypoints.json"}
+def output_files(source: Source, out: Path, drawings: bool) -> list[Path]:
+    """All files that are to be written."""
+    targets = [out / "keypoints.json"]
     if drawings and source.kind == "video":
-        targets |= {out / "overlay.mp4", out / "openpose.mp4"}
+        targets += [out / "overlay.mp4", out / "openpose.mp4"]
     elif drawings:
         for name in drawing_names(source).values():
-            targets |= {out / "overlay" / f"{name}.jpg", out / "openpose" / f"{name}.png"}
-    taken = {target.resolve() for target in targets} & {file.resolve() for file in source.files}
-    if taken:
-        raise UserError(f"--out {out}: {min(taken)} would be written over, and is read; choose another folder")
+            targets += [out / "overlay" / f"{name}.jpg", out / "openpose" / f"{name}.png"]
+    return targets
 
 
 def _records(frame: Frame, boxes: np.ndarray, keypoints: np.ndarray) -> list[dict[str, Any]]:
@@ -145,14 +146,8 @@ class _Drawings:
         self.source, self.out, self.threshold = source, out, threshold
         self.files: list[Path] = []
         self._names = drawing_names(source)
-        self._frames = 0
-        self._timing = read_timing(source.path, source.fps, source.count) if source.kind == "video" else None
         self._videos: dict[str, VideoOut] = {}
         self._stack = ExitStack()
-
-    @property
-    def note(self) -> str:
-        return "" if self._timing is None else self._timing.note
 
     def __enter__(self) -> Self:
         return self
@@ -160,19 +155,11 @@ class _Drawings:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        for video in self._videos.values():
-            video.release()
-        if kind is None:
-            try:
-                for video in self._videos.values():
-                    video.check()
-            except UserError as incomplete:
-                self._stack.__exit__(type(incomplete), incomplete, incomplete.__traceback__)
-                raise
         return self._stack.__exit__(kind, error, trace)
 
     def add(self, frame: Frame, keypoints: np.ndarray) -> None:
-        if self._timing is None and self._too_long(frame.name):
+        video = self.source.kind == "video"
+        if not video and self._too_long(frame.name):
             self.source.skipped.append(Skipped(frame.name, "no drawings: with their suffixes its name is too long"))
             return
         shape = frame.image.shape[:2]
@@ -180,12 +167,13 @@ class _Drawings:
             "overlay": draw_skeletons(frame.image, keypoints, self.threshold),
             "openpose": draw_openpose((shape[0], shape[1]), keypoints, self.threshold),
         }
+        if video and not self._videos:
+            self._open_videos(pictures)
         for kind, picture in pictures.items():
-            if self._timing is None:
-                self._picture(kind, frame.name, picture)
+            if video:
+                self._videos[kind].add(picture, frame.seconds)
             else:
-                self._frame(kind, picture, self._timing)
-        self._frames += 1
+                self._picture(kind, frame.name, picture)
 
     def _too_long(self, name: str) -> bool:
         return len(os.fsencode(self._names[name] + ".jpg")) > LONGEST_NAME
@@ -197,11 +185,12 @@ class _Drawings:
             Image.fromarray(picture).save(temporary, quality=95)
         self.files.append(path)
 
-    def _frame(self, kind: str, picture: np.ndarray, timing: Timing) -> None:
-        if kind not in self._videos:
-            path = self.out / f"{kind}.mp4"
-            temporary = self._stack.enter_context(atomic_path(path))
+    def _open_videos(self, pictures: dict[str, np.ndarray]) -> None:
+        """With the size of the first pictures. All files get their places after all videos are complete."""
+        paths = {kind: self.out / f"{kind}.mp4" for kind in pictures}
+        temporary = {kind: self._stack.enter_context(atomic_path(path)) for kind, path in paths.items()}
+        for kind, picture in pictures.items():
             height, width = picture.shape[:2]
-            self._videos[kind] = VideoOut(path, temporary, timing.fps, width, height)
-            self.files.append(path)
-        self._videos[kind].add(picture, timing.times(self._frames))
+            video = VideoOut(paths[kind], temporary[kind], width, height)
+            self._videos[kind] = self._stack.enter_context(video)
+        self.files += paths.values()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posedistill.data.person import ImageRef
-from posedistill.data.sources.frame_rate import LOST, Timing, read_timing, shown_at_30
+from posedistill.data.sources.frame_rate import LOST, shown_at_30
 from posedistill.data.sources.frames import load_all
 
 # Rate → frames of the video, frames of the cut, and the frame (from 1) on the cut's pictures 10, 20, 30, …
@@ -79,15 +79,3 @@ def test_videos_of_60_frames_a_second(tmp_path, name, codec):
     write(tmp_path / name, 60, 100, codec)
     assert seen(tmp_path / name, [0, 9, 9, 19, 29, 99], at_30=True) == [0, 15, 15, 35, 55, None]
     assert seen(tmp_path / name, [0, 9, 29, 99, 100], at_30=False) == [0, 9, 29, 99, None]
-
-
-def test_timing(tmp_path):
-    write(tmp_path / "v.mp4", 25, 10)
-    timing = read_timing(tmp_path / "v.mp4")
-    np.testing.assert_allclose(timing.times, np.arange(10) / 25, atol=1e-6)
-    assert timing.rate == 25 and timing.stamped
-    (tmp_path / "no.mp4").write_bytes(b"no video")
-    assert len(read_timing(tmp_path / "no.mp4").times) == 0
-    write(tmp_path / "v.avi", 25, 10, "MJPG")
-    assert not read_timing(tmp_path / "v.avi").stamped and len(read_timing(tmp_path / "v.avi").times) == 10
-    assert isinstance(timing, Timing)

@@ -225,7 +225,7 @@ def test_scenes_without_a_test_video_can_be_trained_on(tree, run, settings, tmp_
 
 
 def test_a_scene_is_named_once(tree, run):
-    with pytest.raises(UserError, match="scenes: Speech is there twice"):
+    with pytest.raises(UserError, match="scenes: Speech is listed twice"):
         run({**SOURCE, "scenes": ["Speech", "Speech"]})
 
 
@@ -262,7 +262,7 @@ def test_a_video_that_is_there_twice_is_not_guessed(tree, run):
     write_video(tree / "videos" / "old_b" / "Movie_S1_Trim1.mp4", count=12)
     report, _ = run(max_broken=0.9)
     movie = next(f for f in report.funnels if f["source"] == "ubody/Movie" and f["what"] == "persons")
-    assert movie["notes"]["video there more than once, not used"] == 1 and movie["dropped"]["video missing"] == 4
+    assert movie["notes"]["video found more than once, not used"] == 1 and movie["dropped"]["video missing"] == 4
 
 
 def test_annotations_that_are_divided_already(tree, run):
@@ -278,7 +278,7 @@ def test_what_is_wrong_is_named(tree, run):
         run({**SOURCE, "scenes": ["Cinema"]})
     with pytest.raises(UserError, match=r"neither .*TalkShow/keypoint_annotation\.json"):
         run({**SOURCE, "scenes": ["TalkShow"]})
-    with pytest.raises(UserError, match="judged on its own boxes"):
+    with pytest.raises(UserError, match="evaluated on its own boxes"):
         run({**SOURCE, "detections": "boxes.json"})
     with pytest.raises(UserError, match="no list of test videos"):
         run({**SOURCE, "split": "inter"})

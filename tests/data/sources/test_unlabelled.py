@@ -55,10 +55,10 @@ def test_boxes_by_place_or_by_name(tmp_path, photos, settings):
     assert store.column("image_id").tolist() == [0, 2]
     assert report.funnels[0]["dropped"] == {"empty box": 1}
     np.testing.assert_allclose(store[0].box, [5, 5, 50, 60])
-    for name in ("absent.jpg", ["p2.jpg"]):
+    for name, message in (("absent.jpg", "there is no picture absent.jpg"), (["p2.jpg"], "expected a file name")):
         boxes[1]["file_name"] = name
         (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
-        with pytest.raises(UserError, match=r"detections\[1\]: file_name: there is no picture .*\.jpg"):
+        with pytest.raises(UserError, match=rf"detections\[1\]: file_name: .*{message}"):
             prepare(settings(train=[source]), tmp_path / "out", workers=1, progress=False)
 
 

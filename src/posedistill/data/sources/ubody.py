@@ -13,15 +13,16 @@ of the video played at 30 frames a second (the official script cuts with `ffmpeg
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from posedistill.data.person import Funnel, ImageRef, Person
+from posedistill.data.folders import is_video
+from posedistill.data.person import Funnel, ImageRef, Person, SourcePersons
 from posedistill.data.sources import coco
-from posedistill.errors import UserError
+from posedistill.errors import UserError, shorten
 from posedistill.files import files_below
 from posedistill.params import Source
 
@@ -29,10 +30,11 @@ SCENES = (
     *("Magic_show", "Entertainment", "ConductMusic", "Online_class", "TalkShow", "Speech", "Fitness", "Interview"),
     *("Olympic", "TVShow", "Singing", "SignLanguage", "Movie", "LiveVlog", "VideoConference"),
 )
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 ANNOTATIONS = "keypoint_annotation.json"
 OTHER_STEP = "frame between the steps"
 OTHER_SPLIT = "video of the other split"
+MOVED = "video in another scene's folder"
+AMBIGUOUS = "video found more than once, not used"
 
 # Image ids repeat from scene to scene; in the stores and in gt.json they are made unique by the scene's place.
 SCENE_IDS = 10**12
@@ -46,12 +48,12 @@ class Frames:
         self.videos: dict[str, list[Path]] = {}
         if videos.is_dir():
             for path in files_below(videos):
-                if path.suffix.lower() in VIDEO_SUFFIXES:
+                if is_video(path):
                     self.videos.setdefault(path.stem, []).append(path)
         self._files: dict[Path, set[str]] = {}
 
     def _has(self, folder: Path, name: str) -> bool:
-        """Whether a folder of cut frames holds a file: its names are read once."""
+        """Whether a folder of cut frames holds a file. Its names are read once."""
         if folder not in self._files:
             self._files[folder] = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         return name in self._files[folder]
@@ -66,13 +68,12 @@ class Frames:
         video = self._video(scene, name.parent.name, funnel)
         if video is not None and name.stem.isdecimal():
             return ImageRef(str(video), int(name.stem) - 1, *size, label, at_30=True)
-        # Missing: reading it will say so, and name what is expected to be there.
+        # Missing: reading it will say so, and name the file that is expected.
         cut = (self.images / scene / name.parent).is_dir() or (self.images.is_dir() and not self.folder.is_dir())
         if cut or not name.stem.isdecimal():
             return ImageRef(str(self.images / scene / name), None, *size, label)
-        return ImageRef(
-            str(self.folder / scene / f"{name.parent.name}.mp4"), int(name.stem) - 1, *size, label, at_30=True
-        )
+        expected = self.folder / scene / f"{name.parent.name}.mp4"
+        return ImageRef(str(expected), int(name.stem) - 1, *size, label, at_30=True)
 
     def names(self) -> set[str]:
         """Videos of all scenes, as the split lists name them."""
@@ -80,22 +81,23 @@ class Frames:
         return {_without_clip(name) for name in (*self.videos, *cut)}
 
     def _video(self, scene: str, stem: str, funnel: Funnel) -> Path | None:
-        """The video of a name. Early downloads of the scene Movie carry another folder's name: a video that is
-        elsewhere, but only once, is taken from there."""
+        """The video of a name. A video found once, in another scene's folder, is taken from there: early downloads of
+        the scene Movie have another folder name."""
         found = self.videos.get(stem, [])
         own = [path for path in found if scene in path.relative_to(self.folder).parts]
         if len(own) == 1:
             return own[0]
         if not own and len(found) == 1:
-            case = f"{stem} in {found[0].parent.name}, not in {scene}"
-            if case not in funnel.examples.get("video in another scene's folder", []):
-                funnel.note("video in another scene's folder", case)
+            _note_once(funnel, MOVED, f"{stem} in {found[0].parent.name}, not in {scene}")
             return found[0]
-        if len(found) > 1:
-            case = f"{stem}: {', '.join(sorted({path.parent.name for path in found}))}"
-            if case not in funnel.examples.get("video there more than once, not used", []):
-                funnel.note("video there more than once, not used", case)
+        if found:
+            _note_once(funnel, AMBIGUOUS, f"{stem}: {', '.join(sorted({path.parent.name for path in found}))}")
         return None
+
+
+def _note_once(funnel: Funnel, what: str, case: str) -> None:
+    if case not in funnel.examples.get(what, []):
+        funnel.note(what, case)
 
 
 def _test_videos(source: Source, base: Path) -> set[str] | None:
@@ -125,78 +127,88 @@ def _without_clip(name: str) -> str:
     return name.split("_Trim")[0]
 
 
-def load(
-    source: Source, root: Path, split: str
-) -> tuple[list[Person], list[Funnel], dict[str, Any] | None, list[Path], dict[str, Any]]:
-    """Persons, funnels, ground truth (validation), annotation files, details. See `SourcePersons`."""
+def load(source: Source, root: Path, split: str) -> SourcePersons:
+    """Persons of all scenes, with ground truth for validation. UserError for what is missing or contradictory."""
     base = root / "UBody"
     annotations = root / source.annotations if source.annotations else base / "annotations"
     images = root / str(source.images) if source.images else base / "images"
     videos = root / source.videos if source.videos else base / "videos"
-    scenes = source.scenes or SCENES
-    for scene in scenes:
-        if scenes.count(scene) > 1:
-            raise UserError(f"source {source.name}: scenes: {scene} is there twice")
-        if scene not in SCENES:
-            raise UserError(f"source {source.name}: scenes: there is no scene {scene!r}, allowed: {', '.join(SCENES)}")
-    if source.detections:
-        raise UserError(f"source {source.name}: detections: UBody is judged on its own boxes, allowed: null")
-    if not annotations.is_dir():
-        raise UserError(f"source {source.name}: there is no annotation folder {annotations}")
+    _check_settings(source, annotations)
     frames, tests = Frames(images, videos), _test_videos(source, base)
-    persons: list[Person] = []
-    funnels: list[Funnel] = []
-    files: list[Path] = []
-    ground_truth: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
-    pictures, seen = 0, set[str]()
-    all_divided = True
-    for scene in scenes:
-        path, divided = _annotation_file(annotations / scene, source, split, tests)
-        files.append(path)
+    scenes = source.scenes or SCENES
+    read = SourcePersons([], [], {"images": [], "annotations": []} if split == "val" else None, [], {})
+    pictures, annotated, all_divided = 0, set[str](), True
+    for name in scenes:
+        path, divided = _annotation_file(annotations / name, source, split, tests)
+        scene = _Scene(name, source, split, path, frames, None if divided else tests)
+        persons, truth = coco.read_annotations(path, scene.locate, scene.persons, ground_truth=split == "val")
+        read.persons += [_shifted(person, scene.offset) for person in persons]
+        if truth is not None and read.ground_truth is not None:
+            _append(read.ground_truth, truth, scene.offset, name)
+        read.funnels += [scene.pictures, scene.persons]
+        read.files.append(path)
+        pictures += scene.pictures.kept
+        annotated |= scene.videos
         all_divided &= divided
-        offset = SCENE_IDS * SCENES.index(scene)
-        funnel = Funnel(f"{source.name}/{scene}")
-        skipped = Funnel(f"{source.name}/{scene}", what="pictures")
-        wanted = _selection(source, split, None if divided else tests, skipped)
-
-        def locate(
-            image: dict[str, Any],
-            wanted: Callable[[dict[str, Any]], str | None] = wanted,
-            scene: str = scene,
-            funnel: Funnel = funnel,
-            skipped: Funnel = skipped,
-            path: Path = path,
-        ) -> ImageRef | None:
-            if not 0 <= image["id"] < SCENE_IDS:
-                raise UserError(f"{path}: image {image['id']}: id: expected 0 or more and less than {SCENE_IDS:,}")
-            skipped.read += 1
-            seen.add(_video_name(PurePosixPath(image["file_name"].lstrip("/"))))
-            reason = wanted(image)
-            if reason:
-                skipped.drop(reason)
-                return None
-            skipped.kept += 1
-            return frames.find(scene, PurePosixPath(image["file_name"].lstrip("/")), image, funnel)
-
-        found, truth = coco.read_annotations(path, locate, funnel, ground_truth=split == "val")
-        persons += [_shifted(person, offset) for person in found]
-        if truth is not None:
-            _append(ground_truth, truth, offset, scene)
-        funnels += [skipped, funnel]
-        pictures += skipped.kept
     if not all_divided:
         if not (source.split == "inter" and source.scenes):  # that split takes whole scenes for the test
-            _check_tests(_list_of_tests(source, base), tests or set(), seen | frames.names())
-        files.append(_list_of_tests(source, base))
-    details = {"images": pictures, "scenes": list(scenes), "videos found": sum(map(len, frames.videos.values()))}
-    return persons, funnels, ground_truth if split == "val" else None, files, details
+            _check_tests(_list_of_tests(source, base), tests or set(), annotated | frames.names())
+        read.files.append(_list_of_tests(source, base))
+    found = sum(map(len, frames.videos.values()))
+    read.details = {"images": pictures, "scenes": list(scenes), "videos found": found}
+    return read
 
 
-def _check_tests(path: Path, tests: set[str], seen: set[str]) -> None:
-    """A list whose names are written otherwise would put all test videos into the training, without a word."""
-    if seen and not tests & seen:
-        named = f"its names are like {min(tests)!r}" if tests else "it is empty"
-        raise UserError(f"{path}: none of the annotated videos is in it: {named}, the videos' like {min(seen)!r}")
+def _check_settings(source: Source, annotations: Path) -> None:
+    for scene in source.scenes or ():
+        if source.scenes.count(scene) > 1:
+            raise UserError(f"source {source.name}: scenes: {scene} is listed twice")
+        if scene not in SCENES:
+            allowed = ", ".join(SCENES)
+            raise UserError(f"source {source.name}: scenes: there is no scene {shorten(repr(scene))}; use {allowed}")
+    if source.detections:
+        raise UserError(f"source {source.name}: detections: UBody is evaluated on its own boxes; use null")
+    if not annotations.is_dir():
+        raise UserError(f"source {source.name}: there is no annotation folder {annotations}")
+
+
+class _Scene:
+    """Which pictures of a scene are used, and where they are. tests: None where the file holds this split alone."""
+
+    def __init__(
+        self, name: str, source: Source, split: str, path: Path, frames: Frames, tests: set[str] | None
+    ) -> None:
+        self.name, self.path, self.frames, self.tests = name, path, frames, tests
+        self.step, self.validation = source.step, split == "val"
+        self.offset = SCENE_IDS * SCENES.index(name)
+        self.persons = Funnel(f"{source.name}/{name}")
+        self.pictures = Funnel(f"{source.name}/{name}", what="pictures")
+        self.videos: set[str] = set()  # all annotated ones
+
+    def locate(self, image: dict[str, Any]) -> ImageRef | None:
+        """Where the pixels of an image entry are; None where it is not used, which `pictures` counts."""
+        if not 0 <= image["id"] < SCENE_IDS:
+            raise UserError(f"{self.path}: image {image['id']}: id: expected 0 or more and less than {SCENE_IDS:,}")
+        name = PurePosixPath(image["file_name"].lstrip("/"))
+        video = _video_name(name)
+        self.videos.add(video)
+        self.pictures.read += 1
+        if image["id"] % self.step:
+            self.pictures.drop(OTHER_STEP)
+        elif self.tests is not None and (video in self.tests) != self.validation:
+            self.pictures.drop(OTHER_SPLIT)
+        else:
+            self.pictures.kept += 1
+            return self.frames.find(self.name, name, image, self.persons)
+        return None
+
+
+def _check_tests(path: Path, tests: set[str], annotated: set[str]) -> None:
+    """UserError for a list of no annotated video: with other spellings, all test videos would be trained on."""
+    if annotated and not tests & annotated:
+        listed = f"it lists names like {shorten(repr(min(tests)))}" if tests else "it is empty"
+        expected = shorten(repr(min(annotated)))
+        raise UserError(f"{path}: none of the annotated videos is in it: {listed}, expected names like {expected}")
 
 
 def _annotation_file(folder: Path, source: Source, split: str, tests: set[str] | None) -> tuple[Path, bool]:
@@ -215,34 +227,8 @@ def _annotation_file(folder: Path, source: Source, split: str, tests: set[str] |
     return whole, False
 
 
-def _selection(
-    source: Source, split: str, tests: set[str] | None, skipped: Funnel
-) -> Callable[[dict[str, Any]], str | None]:
-    """image entry → why it is not used, or None."""
-
-    def reason(image: dict[str, Any]) -> str | None:
-        if image["id"] % source.step:
-            return OTHER_STEP
-        name = PurePosixPath(image["file_name"].lstrip("/"))
-        if tests is not None and (_video_name(name) in tests) != (split == "val"):
-            return OTHER_SPLIT
-        return None
-
-    return reason
-
-
 def _shifted(person: Person, offset: int) -> Person:
-    return Person(
-        person.image,
-        person.image_id + offset,
-        person.annotation_id + offset,
-        person.box,
-        person.keypoints,
-        person.area,
-        person.iscrowd,
-        person.score,
-        person.valid,
-    )
+    return replace(person, image_id=person.image_id + offset, annotation_id=person.annotation_id + offset)
 
 
 def _append(whole: dict[str, Any], scene_truth: dict[str, Any], offset: int, scene: str) -> None:
