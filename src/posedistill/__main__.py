@@ -9,8 +9,8 @@ from posedistill.errors import UserError
 # name → (module with add_arguments and run, what it does)
 COMMANDS = {
     "evaluate": ("posedistill.evaluation.cli", "COCO-WholeBody metrics of a file of predictions"),
-    "convert": ("posedistill.models.cli", "translate checkpoints between this project's and mmpose's layout"),
-    "predict": ("posedistill.inference.cli", "keypoints of people in images, folders and videos"),
+    "convert": ("posedistill.pipeline.convert_cli", "translate checkpoints between this project's and mmpose's layout"),
+    "predict": ("posedistill.pipeline.predict_cli", "keypoints of people in images, folders and videos"),
     "export": ("posedistill.pipeline.export_cli", "the trained student as a folder to hand out"),
     "benchmark": ("posedistill.benchmark.cli", "measure data path, training step and latency on this machine"),
     "train": ("posedistill.training.cli", "train one stage outside the pipeline, on several devices or machines too"),

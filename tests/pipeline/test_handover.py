@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 import torch
 
+from posedistill.__main__ import main
 from posedistill.errors import UserError
 from posedistill.export.model_card import CardFacts, model_card
 from posedistill.export.onnx_file import export_onnx
 from posedistill.export.parity import compare
-from posedistill.inference.weights import box_padding, load_model
+from posedistill.inference.weights import load_model
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.onnx_model import wrap
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.models.weights_file import read_weights
 from posedistill.params import load_params, read_settings, to_settings
 from posedistill.pipeline import export_cli as cli
-from posedistill.pipeline.handover import data_hash, git_revision, hand_over
+from posedistill.pipeline.handover import hand_over
+from posedistill.pipeline.provenance import box_padding, data_hash, git_revision, trained_on
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,11 +154,11 @@ def test_a_card_never_states_the_numbers_of_another_model(project, settings_exis
     assert export("--out", tmp_path / "out") == 0
     settings = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(settings.replace("alpha: 7e-5", "alpha: 9e-5"))
-    with pytest.raises(UserError, match=r"params\.yaml: loss\.alpha is not what stage2 was made with"):
+    with pytest.raises(UserError, match=r"params\.yaml: loss\.alpha is 9e-05, but stage2 was made with 7e-05"):
         export("--out", tmp_path / "out")
     (project / "params.yaml").write_text(settings)
     save_checkpoint(random_model(seed=5), project / "models" / "stage2.safetensors")
-    with pytest.raises(UserError, match=r"models/stage2\.safetensors is not the one that was evaluated"):
+    with pytest.raises(UserError, match=r"models/stage2\.safetensors is not the file that was evaluated"):
         export("--out", tmp_path / "out")
 
 
@@ -310,3 +312,64 @@ def test_the_padding_of_the_pipelines_models_is_the_recorded_one(project, random
     assert box_padding(model, load_model(model)) == 1.75
     save_checkpoint(random_model(seed=3), tmp_path / "other.safetensors")
     assert box_padding(tmp_path / "other.safetensors", load_model(tmp_path / "other.safetensors")) == 1.25
+
+
+def test_padding_is_read_from_a_lock_that_lists_leaves(project):
+    model = project / "models" / "stage2.safetensors"
+    md5 = hashlib.md5(model.read_bytes()).hexdigest()
+    (project / "dvc.lock").write_text(
+        "stages:\n  prepare:\n    params: {params.yaml: {data.train: [{source: synthetic}]}}\n"
+        "  stage2:\n    params: {params.yaml: {augment.box_padding: 1.5}}\n"
+        f"    outs: [{{path: models/stage2.safetensors, md5: {md5}}}]\n"
+    )
+    assert box_padding(model, load_model(model)) == 1.5
+    assert trained_on(model, load_model(model)) == {"synthetic"}
+
+
+def test_converting_keeps_the_padding_of_the_training(project, tmp_path):
+    settings = (project / "params.yaml").read_text().replace("box_padding: 1.25", "box_padding: 1.5")
+    (project / "params.yaml").write_text(settings)
+    source, target = project / "models" / "stage2.safetensors", tmp_path / "converted.pth"
+    assert main(["convert", str(source), str(target)]) == 0
+    assert box_padding(target, load_model(target)) == 1.5
+    assert export("--weights", target, "--out", tmp_path / "out") == 0
+    assert export("--weights", target, "--onnx-only", tmp_path / "alone.onnx") == 0
+    for file in (tmp_path / "out" / "converted.onnx", tmp_path / "alone.onnx"):
+        assert box_padding(file, load_model(file)) == 1.5
+    assert "not trained by this project" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_exporting_and_converting_spare_what_they_read(project, random_model, settings_exist, tmp_path, capsys):
+    model = tmp_path / "model.safetensors"
+    save_checkpoint(random_model(seed=7), model)
+    (tmp_path / "link.pth").hardlink_to(model)
+    before = model.read_bytes()
+    for arguments in (
+        ["export", "--weights", model, "--out", tmp_path],
+        ["export", "--weights", model, "--onnx-only", model],
+        ["export", "--out", project / "models"],
+        ["convert", model, model],
+        ["convert", model, tmp_path / "link.pth"],
+    ):
+        assert main([str(argument) for argument in arguments]) == 2
+        assert "is read by this command, which would overwrite it" in capsys.readouterr().err
+    assert model.read_bytes() == before
+
+
+def test_a_readme_that_is_no_model_card_is_never_overwritten(random_model, tmp_path):
+    save_checkpoint(random_model(), tmp_path / "model.pth", layout="mmpose")
+    (tmp_path / "README.md").write_text("My project")
+    with pytest.raises(UserError, match="is no model card"):
+        export("--weights", tmp_path / "model.pth", "--out", tmp_path)
+    assert (tmp_path / "README.md").read_text() == "My project"
+
+
+@pytest.mark.parametrize(
+    "settings", [["a"], "text", 7, {"data": ["a"]}, {"data": {"train": [{"source": "moon", "name": "m"}]}}]
+)
+def test_metadata_that_this_project_does_not_write_are_one_clear_error(random_model, tmp_path, settings):
+    save_checkpoint(random_model(), tmp_path / "model.pth", "mmpose", {"name": "stage2", "settings": settings})
+    with pytest.raises(UserError, match="metadata are not as this project writes them"):
+        export("--weights", tmp_path / "model.pth", "--out", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+    assert box_padding(tmp_path / "model.pth", load_model(tmp_path / "model.pth")) == 1.25

@@ -1,11 +1,10 @@
 """A folder to hand a model over: safetensors, mmpose's layout, ONNX, what it was made from, and its model card.
 
-What the pipeline's own files leave out, so that equal runs give equal files, stands here: git revision, hash of the
-data, metrics.
+The pipeline's own files leave out git revision, hash of the data and metrics, so that equal runs give equal files; here
+they are added.
 """
 
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,19 @@ from posedistill.export.model_card import CardFacts, model_card
 from posedistill.export.onnx_file import export_onnx
 from posedistill.files import sha256_file, write_atomic
 from posedistill.models.checkpoint import save_checkpoint
-from posedistill.models.macs import count_macs, count_parameters
+from posedistill.models.macs import parameters_and_macs
 from posedistill.models.rtmpose import RTMPose
-from posedistill.params import ROLES, Params, read_settings, to_settings
+from posedistill.params import ROLES, Params, to_settings
 from posedistill.pipeline.evaluation_files import METRICS
-from posedistill.pipeline.origin import md5_file, padding_of
+from posedistill.pipeline.provenance import data_hash, git_revision, padding_of
 
 CARD, METADATA = "README.md", "metadata.json"
+UNKNOWN: dict[str, Any] = {"settings": {}, "metrics": None, "data_hash": None, "git_revision": None}
+
+
+def output_files(out: Path, name: str) -> list[Path]:
+    """All files that `hand_over` writes: three of weights, then METADATA and CARD."""
+    return [out / file for file in (f"{name}.safetensors", f"{name}-mmpose.pth", f"{name}.onnx", METADATA, CARD)]
 
 
 def hand_over(
@@ -38,95 +43,62 @@ def hand_over(
 
     Args:
         params: the settings that made the model; None for weights from elsewhere.
-        known: for weights from elsewhere, the metadata of their file: if this project exported it, they are handed on.
         root: the project, in which metrics (reports/metrics/<name>.json), dvc.lock and the git revision are looked up.
+        known: for weights from elsewhere, the metadata of their file: if this project exported it, they are passed on.
+
+    Raises:
+        UserError: `out` holds a README.md of something else, or `known` is not what this project writes.
     """
     out, root = Path(out), Path(root)
-    metadata: dict[str, Any]
+    files = output_files(out, name)
+    if (out / CARD).exists() and not (out / METADATA).exists():
+        raise UserError(f"{out / CARD}: would be overwritten, and is no model card; choose another folder")
+    metadata: dict[str, Any] = {"name": name, **UNKNOWN}
     if params is not None:
-        metadata = {
-            "name": name,
-            "settings": to_settings(params),
-            "metrics": _metrics(root, name),
-            "data_hash": data_hash(root),
-            "git_revision": git_revision(root),
-        }
-    else:
-        # The name of a foreign file says nothing of how it was trained; that of a file from here does.
-        ours = known if known and known.get("settings") else {}
-        metadata = {"name": name, "settings": {}, "metrics": None, "data_hash": None, "git_revision": None, **ours}
-    files = [out / f"{name}.safetensors", out / f"{name}-mmpose.pth", out / f"{name}.onnx"]
+        metadata["settings"] = to_settings(params)
+        metadata["metrics"] = _metrics(root, name)
+        metadata["data_hash"] = data_hash(root)
+        metadata["git_revision"] = git_revision(root)
+    elif known and known.get("settings"):  # of a file without them, the name says nothing about its training
+        metadata |= known
+    padding = padding_of(metadata if params is not None else known or {}) or BOX_PADDING
+    about, card = _about(model, name, metadata, padding, files[:3])
     save_checkpoint(model, files[0], "own", metadata)
     save_checkpoint(model, files[1], "mmpose", metadata)
-    padding = padding_of(metadata["settings"]) or BOX_PADDING
     export_onnx(model, files[2], opset, padding)
-    facts = CardFacts(
-        name=name,
-        role=metadata["name"] if metadata["settings"] else "",
-        size=model.size.name,
-        input_size=model.input_size,
-        parameters=count_parameters(model),
-        macs=count_macs(model),
-        settings=metadata["settings"],
-        metrics=metadata["metrics"],
-        padding=padding,
-        data_hash=metadata["data_hash"],
-        revision=metadata["git_revision"],
-        files=tuple(file.name for file in files),
-    )
-    about = {
-        **metadata,
-        "size": facts.size,
-        "input_size": list(facts.input_size),
-        "parameters": facts.parameters,
-        "macs": facts.macs,
-        "sha256": {file.name: sha256_file(file) for file in files},
-    }
+    about["sha256"] = {file.name: sha256_file(file) for file in files[:3]}
     write_atomic(out / METADATA, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-    write_atomic(out / CARD, model_card(facts))
-    return [*files, out / METADATA, out / CARD]
+    write_atomic(out / CARD, card)
+    return files
 
 
-def check_fresh(name: str, root: str | Path = ".") -> None:
-    """UserError if model, metrics or settings are not those of the last run that dvc.lock records: a card would state
-    numbers of another model, an experiment would mix two. `prepare` for the settings of the data alone."""
-    root = Path(root)
-    lock = root / "dvc.lock"
-    stages = read_settings(lock).get("stages", {}) if lock.is_file() else {}
-    evaluated = stages.get(f"evaluate@{name}", {})
-    files = {entry["path"]: entry.get("md5") for kind in ("deps", "outs") for entry in evaluated.get(kind, [])}
-    for path in (f"models/{name}.safetensors", str(METRICS / f"{name}.json")):
-        if path in files and (root / path).is_file() and files[path] != md5_file(root / path):
-            raise UserError(f"{path} is not the one that was evaluated (dvc.lock): run  dvc repro  first")
-    settings = read_settings(root / "params.yaml")
-    for stage in ("prepare", name):
-        for key, value in stages.get(stage, {}).get("params", {}).get("params.yaml", {}).items():
-            now: Any = settings
-            for part in key.split("."):
-                now = now.get(part) if isinstance(now, Mapping) else None
-            if now != value:
-                raise UserError(
-                    f"params.yaml: {key} is not what {name} was made with (dvc.lock): run  dvc repro  first"
-                )
-
-
-def git_revision(root: str | Path) -> str | None:
-    """The commit of the project, with `-dirty` where tracked files differ from it; None without git."""
+def _about(
+    model: RTMPose, name: str, metadata: Mapping[str, Any], padding: float, files: list[Path]
+) -> tuple[dict[str, Any], str]:
+    """The content of METADATA (without hashes) and the model card."""
+    parameters, macs = parameters_and_macs(model)
     try:
-        revision = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return revision + ("-dirty" if changed else "")
-
-
-def data_hash(root: str | Path) -> str | None:
-    """DVC's hash of the prepared data, from dvc.lock; None where nothing was prepared by DVC."""
-    path = Path(root) / "dvc.lock"
-    if not path.is_file():
-        return None
-    outs = read_settings(path).get("stages", {}).get("prepare", {}).get("outs", [])
-    return next((out.get("md5") for out in outs if out.get("path") == "prepared"), None)
+        card = model_card(
+            CardFacts(
+                name=name,
+                role=metadata["name"] if metadata["settings"] else "",
+                size=model.size.name,
+                input_size=model.input_size,
+                parameters=parameters,
+                macs=macs,
+                settings=metadata["settings"],
+                metrics=metadata["metrics"],
+                padding=padding,
+                data_hash=metadata["data_hash"],
+                revision=metadata["git_revision"],
+                files=tuple(file.name for file in files),
+            )
+        )
+    except (TypeError, AttributeError, KeyError, ValueError) as error:  # anybody may write into a file's metadata
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{name}: the file's metadata are not as this project writes them ({reason})") from error
+    size = {"size": model.size.name, "input_size": list(model.input_size), "parameters": parameters, "macs": macs}
+    return {**metadata, **size}, card
 
 
 def _metrics(root: Path, name: str) -> Mapping[str, Any] | None:
@@ -135,10 +107,5 @@ def _metrics(root: Path, name: str) -> Mapping[str, Any] | None:
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); run  dvc repro evaluate@{name}  again") from error
-
-
-def _git(root: str | Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -9,25 +9,28 @@ from pathlib import Path
 import torch
 
 from posedistill.devices import choose_device
-from posedistill.errors import UserError
-from posedistill.files import printable, writable_folder
+from posedistill.errors import UserError, shorten
+from posedistill.files import printable, refuse_overwrite, writable_folder
 from posedistill.inference.boxes import Boxes, whole_image
 from posedistill.inference.detector import Detector
 from posedistill.inference.pose import PoseEstimator
-from posedistill.inference.predict import FindBoxes, Predicted, predict_source
+from posedistill.inference.predict import FindBoxes, Predicted, output_files, predict_source
 from posedistill.inference.sources import Source, open_source
-from posedistill.inference.videos import opencv_name
-from posedistill.inference.weights import WEIGHTS, box_padding, describe_device, load_model
+from posedistill.inference.weights import WEIGHTS, describe_device, load_model
+from posedistill.models.onnx_model import PoseModel
+from posedistill.pipeline.provenance import box_padding, trained_on
 
-DESCRIPTION = "Predict 133 keypoints a person, write them as COCO results and draw them."
+FEW = 0.1  # share of points above the threshold below which drawings are nearly empty
+
+DESCRIPTION = "Predict 133 keypoints per person, write them as COCO results and draw them."
 EPILOG = (
     "Writes DIR/keypoints.json and, unless --no-drawings, overlays and OpenPose-style pictures on black for ControlNet "
     "(videos for a video). Inputs that cannot be read are listed and skipped, and the exit code is then 1. "
     "Boxes are widened as in the training: augment.box_padding in the metadata of the weights or, for a model of "
-    "this pipeline, in dvc.lock; 1.25 where neither says it. In --boxes, file_name is the safe way to name a picture. "
+    "this pipeline, in dvc.lock; 1.25 otherwise. In --boxes, file_name is the safe way to name a picture. "
     "An image_id is, in a video, the frame's number from 0; in a folder, the number in the picture's name "
     "(000000000139.jpg) if the image_ids are such numbers, else the picture's place from 0 in the names sorted as "
-    "text: one more picture moves those after it. A line says which was taken."
+    "text, which shifts when a picture is added. The output says which reading was used."
 )
 
 
@@ -60,40 +63,52 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected a number")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: half-written files are removed
     source = open_source(args.input)
-    if source.kind == "video" and not args.no_drawings:
-        opencv_name(args.out)
+    drawings = not args.no_drawings
+    refuse_overwrite(output_files(source, args.out, drawings), args.boxes, args.detector, args.weights)
     device = choose_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
     threads = args.threads or torch.get_num_threads()
     model = load_model(args.weights, device, threads)
-    find_boxes: FindBoxes = whole_image
-    if args.boxes is not None:
-        find_boxes = Boxes(args.boxes, args.box_score, by_number=source.kind == "video")
-        source.number_as(find_boxes.image_ids)
-    elif args.detector is not None:
-        find_boxes = Detector(args.detector, args.box_score, threads, device)
-    writable_folder(args.out)
-    height, width = model.input_size
     padding = box_padding(args.weights, model)
+    find_boxes = _boxes(args, source, threads, device)
+    writable_folder(args.out)
+    _say_what_runs(args, model, device, padding)
+    _say_what_is_read(args, source, find_boxes)
+    estimator = PoseEstimator(model, device, args.flip_test, padding)
+    done = predict_source(
+        source, find_boxes, estimator, args.out, batch=args.batch, threshold=args.threshold, drawings=drawings
+    )
+    notes = find_boxes.notes() if isinstance(find_boxes, Boxes) else []
+    if done.shown < FEW * done.points:
+        notes.append(_few_points(args, done, model))
+    return _report(done, args, notes)
+
+
+def _boxes(args: argparse.Namespace, source: Source, threads: int, device: str) -> FindBoxes:
+    if args.boxes is not None:
+        boxes = Boxes(args.boxes, args.box_score, by_number=source.kind == "video")
+        source.number_as(boxes.image_ids)
+        return boxes
+    if args.detector is not None:
+        return Detector(args.detector, args.box_score, threads, device)
+    return whole_image
+
+
+def _say_what_runs(args: argparse.Namespace, model: PoseModel, device: str, padding: float) -> None:
+    height, width = model.input_size
     crops = f"input {height}x{width}, boxes widened {padding:g} times"
     print(f"{printable(args.weights)} ({crops}) runs on {describe_device(model, device)}")
+
+
+def _say_what_is_read(args: argparse.Namespace, source: Source, find_boxes: FindBoxes) -> None:
     if find_boxes is whole_image:
         print("no --boxes and no --detector: each whole picture is taken as one person")
     if isinstance(find_boxes, Boxes) and find_boxes.image_ids and source.kind == "pictures":
         print(_say_numbering(source, args.boxes))
-    _say_left_out(source)
-    done = predict_source(
-        source,
-        find_boxes,
-        PoseEstimator(model, device, args.flip_test, padding),
-        args.out,
-        batch=args.batch,
-        threshold=args.threshold,
-        drawings=not args.no_drawings,
-    )
-    notes = find_boxes.notes() if isinstance(find_boxes, Boxes) else []
-    return _report(done, args.out, notes)
+    if source.left_out:
+        names = ", ".join(map(printable, source.left_out[:5])) + (", …" if len(source.left_out) > 5 else "")
+        print(f"subfolders and videos in the folder are ignored ({len(source.left_out)}): {names}")
 
 
 def _say_numbering(source: Source, boxes: Path) -> str:
@@ -102,18 +117,23 @@ def _say_numbering(source: Source, boxes: Path) -> str:
     return f"{printable(boxes)}: image_id is read as {reading}: {first}"
 
 
-def _say_left_out(source: Source) -> None:
-    if source.left_out:
-        names = ", ".join(map(printable, source.left_out[:5])) + (", …" if len(source.left_out) > 5 else "")
-        print(f"subfolders and videos of the folder are not looked into ({len(source.left_out)}): {names}")
+def _few_points(args: argparse.Namespace, done: Predicted, model: PoseModel) -> str:
+    """Why drawings are nearly empty, and what to do about it."""
+    kinds = trained_on(args.weights, model)
+    trained = ""
+    if kinds == {"synthetic"}:
+        trained = "; the model was trained on rendered people alone and is unsure of photographs"
+    elif kinds:
+        trained = f"; the model was trained on {', '.join(sorted(map(shorten, kinds)))}"
+    return f"few points reach --threshold {args.threshold:g}: lower it to see more{trained}"
 
 
-def _report(done: Predicted, out: Path, notes: list[str]) -> int:
-    print(f"{done.persons} persons in {done.frames} pictures or frames; written to {printable(out)}")
+def _report(done: Predicted, args: argparse.Namespace, notes: list[str]) -> int:
+    print(f"{done.persons} persons in {done.frames} pictures or frames; written to {printable(args.out)}")
     if done.empty:
         print(f"{done.empty} of them have no box, and so no person")
-    if done.note:
-        print(done.note, file=sys.stderr)
+    if done.points:
+        print(f"{done.shown} of {done.points} points above the threshold {args.threshold:g}")
     for note in notes:
         print(note, file=sys.stderr)
     for skipped in done.skipped:

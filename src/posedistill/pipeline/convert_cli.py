@@ -1,15 +1,19 @@
 """`python -m posedistill convert`: a checkpoint from any layout into ours or mmpose's."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
-from posedistill.files import sha256_file
-from posedistill.models.checkpoint import Layout, load_backbone, model_from_checkpoint, save_checkpoint
+from posedistill.files import refuse_overwrite, sha256_file
+from posedistill.models.checkpoint import Layout, load_backbone, model_from_state, save_checkpoint
 from posedistill.models.layouts import has_head, normalise, size_of
 from posedistill.models.macs import count_parameters
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.models.weights_file import read_weights
+from posedistill.pipeline.provenance import find_origin, padding_of
 
 LAYOUTS: dict[str, Layout] = {".safetensors": "own", ".pth": "mmpose", ".pt": "mmpose"}
 
@@ -38,16 +42,19 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"{args.target}: suffix not known, expected {', '.join(LAYOUTS)}, or say --layout own or mmpose"
         )
+    refuse_overwrite(args.target, args.source)
     content, metadata = read_weights(args.source)
     state = normalise(content, str(args.source), args.branch)
     size = size_of(state)
     if size is None or has_head(state):
-        model = model_from_checkpoint(args.source, branch=args.branch)
+        model = model_from_state(state, args.source)
     else:
         model = build_rtmpose(size)
         load_backbone(model, args.source, branch=args.branch)
     backbone_only = args.backbone_only or not has_head(state)
-    save_checkpoint(model, args.target, layout, metadata, backbone_only=backbone_only, half=args.half)
+    save_checkpoint(
+        model, args.target, layout, _with_padding(metadata, args.source), backbone_only=backbone_only, half=args.half
+    )
     parameters = count_parameters(model.backbone if backbone_only else model) / 1e6
     height, width = model.input_size
     what = "backbone" if backbone_only else f"input {height}×{width}, {model.keypoints} keypoints"
@@ -56,3 +63,10 @@ def run(args: argparse.Namespace) -> int:
         f"sha256 {sha256_file(args.target)}"
     )
     return 0
+
+
+def _with_padding(metadata: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """The metadata, and for a model of the pipeline the box padding of its training where it is not the usual one:
+    its own file leaves that to dvc.lock, which does not know the converted file."""
+    origin = find_origin(source) if padding_of(metadata) is None else None
+    return {**metadata, **({"box_padding": origin.padding} if origin and origin.padding != BOX_PADDING else {})}

@@ -7,7 +7,7 @@ import torch
 
 from posedistill.errors import UserError
 from posedistill.models import build_rtmpose, load_backbone, load_checkpoint, model_from_checkpoint, save_checkpoint
-from posedistill.models.cli import add_arguments, run
+from posedistill.pipeline.convert_cli import add_arguments, run
 
 
 def convert(*arguments):

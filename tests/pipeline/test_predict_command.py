@@ -16,9 +16,9 @@ from PIL import Image
 from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
 from posedistill.export.onnx_file import export_onnx
-from posedistill.inference import cli
 from posedistill.inference.videos import timing
 from posedistill.models.checkpoint import save_checkpoint
+from posedistill.pipeline import predict_cli as cli
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ from PIL import Image
 from prepared_project import make_project
 
 from posedistill.errors import UserError
-from posedistill.inference.axes import axes_figure, figure_image, score_table
-from posedistill.inference.samples import pick
+from posedistill.pipeline.samples import pick
+from posedistill.reporting.simcc_axes import axes_figure, figure_image, score_table
+from posedistill.reporting.tables import Table
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "10_try_it.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "13_try_it.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def test_scores_by_part():
     table = score_table(scores)
     assert table.loc["body", ["points", "lowest", "highest", "above 0.3"]].tolist() == [17, 0.1, 0.5, 16]
     assert table.loc["face", "above 0.3"] == 0
+    assert "| feet | 6 | 0.00 |" in Table(table, formats={"lowest": "{:.2f}"}).markdown()
 
 
 def test_the_notebook_runs(project, monkeypatch):
@@ -76,4 +78,4 @@ def test_the_notebook_runs(project, monkeypatch):
     assert "160 × 120 pixels, box [5.0, 10.0, 60.0, 100.0]" in shown["picture"][0]["text"]
     for cell in ("keypoints", "axes"):
         assert any("image/png" in output["data"] for output in shown[cell])
-    assert "righthand" in shown["scores"][0]["data"]["text/plain"]
+    assert "| right hand | 21 | " in shown["scores"][0]["data"]["text/plain"]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from posedistill.keypoints import NAMES, PARTS
 from posedistill.models.simcc import SPLIT_RATIO
+from posedistill.reporting.style import PART_NAMES
 
 _LINE, _MARK = "#0072B2", "#D55E00"
 
@@ -55,7 +56,7 @@ def figure_image(figure: Figure) -> Image.Image:
 def score_table(scores: NDArray, threshold: float = 0.3) -> pd.DataFrame:
     """Scores [133] of one person: a row a part, with lowest, mean and highest, and how many reach `threshold`."""
     rows = {
-        part: {
+        PART_NAMES[part]: {
             "points": where.stop - where.start,
             "lowest": scores[where].min(),
             "mean": scores[where].mean(),
@@ -64,4 +65,4 @@ def score_table(scores: NDArray, threshold: float = 0.3) -> pd.DataFrame:
         }
         for part, where in PARTS.items()
     }
-    return pd.DataFrame(rows).T.rename_axis("part")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("part")

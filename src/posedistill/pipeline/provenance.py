@@ -1,0 +1,163 @@
+"""Where a model comes from: which of the pipeline's models it is, by which settings and data it was made, and whether
+these are still the current ones. All of it stands in dvc.lock."""
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posedistill import project
+from posedistill.data.geometry import BOX_PADDING
+from posedistill.errors import UserError, shorten
+from posedistill.files import printable
+from posedistill.inference.weights import as_padding, read_metadata
+from posedistill.models.onnx_model import PoseModel
+from posedistill.params import ROLES, read_settings
+from posedistill.pipeline.evaluation_files import METRICS
+
+# The pipeline's model files, and which model each is.
+FILES = {f"models/{role}.safetensors": role for role in ROLES} | {"models/student.onnx": "stage2"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A model of the pipeline in the project `root`, and the settings that it was made with (sections or leaves)."""
+
+    root: Path
+    role: str
+    settings: Mapping[str, Any]
+
+    @property
+    def padding(self) -> float:
+        """By how much boxes were widened in its training."""
+        return as_padding(setting(self.settings, "augment.box_padding")) or BOX_PADDING
+
+
+def find_origin(weights: Path) -> Origin | None:
+    """Which of the pipeline's models a file is, by its content: as dvc.lock records it, or as it lies in models/.
+
+    Looked for in the project around the working folder and in the one around the file; None if it is in neither.
+    """
+    digest = md5_file(weights)
+    for root in _projects(weights):
+        lock = root / "dvc.lock"
+        if lock.is_file() and digest in lock.read_text(encoding="utf-8", errors="replace"):  # parsing it takes long
+            stages = locked_stages(root)
+            outs = {out.get("path"): out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+            for path, role in FILES.items():
+                if outs.get(path) == digest:
+                    return Origin(root, role, locked_settings(stages, "prepare") | locked_settings(stages, role))
+        for path, role in FILES.items():  # trained without DVC: from a notebook, or by hand
+            model = root / path
+            if model.is_file() and model.stat().st_size == weights.stat().st_size and md5_file(model) == digest:
+                return Origin(root, role, read_settings(root / "params.yaml"))
+    return None
+
+
+def box_padding(weights: str | Path, model: PoseModel) -> float:
+    """By how much boxes are to be widened for `model`, the content of `weights`: as its file's metadata or, for a
+    model of the pipeline, its training says; else the published 1.25."""
+    stated = padding_of(read_metadata(weights, model))
+    if stated is not None:
+        return stated
+    origin = find_origin(Path(weights))
+    return BOX_PADDING if origin is None else origin.padding
+
+
+def padding_of(metadata: Mapping[str, Any]) -> float | None:
+    """The box padding that a file's metadata state, None where they state none."""
+    return as_padding(metadata.get("box_padding")) or as_padding(setting(metadata, "settings.augment.box_padding"))
+
+
+def trained_on(weights: str | Path, model: PoseModel) -> set[str]:
+    """The kinds of the sources (`synthetic`, …) that `model` was trained on; empty if not known."""
+    settings = read_metadata(weights, model).get("settings")
+    if not isinstance(settings, Mapping):
+        origin = find_origin(Path(weights))
+        settings = {} if origin is None else origin.settings
+    sources = setting(settings, "data.train")
+    sources = sources if isinstance(sources, list) else []
+    return {str(source["source"]) for source in sources if isinstance(source, Mapping) and "source" in source}
+
+
+def setting(settings: Any, key: str) -> Any:
+    """A setting by its dotted key, in sections or, as DVC records it, by leaves; None where it is missing."""
+    if not isinstance(settings, Mapping):
+        return None
+    if key in settings:
+        return settings[key]
+    section, _, rest = key.partition(".")
+    return setting(settings.get(section), rest) if rest else None
+
+
+def locked_stages(root: str | Path = ".") -> Mapping[str, Any]:
+    """The stages of dvc.lock; empty without one."""
+    lock = Path(root) / "dvc.lock"
+    return read_settings(lock).get("stages", {}) if lock.is_file() else {}
+
+
+def locked_settings(stages: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The settings of one stage, as dvc.lock records them: dotted key → value."""
+    return dict(stages.get(stage, {}).get("params", {}).get("params.yaml", {}))
+
+
+def check_fresh(name: str, root: str | Path = ".") -> None:
+    """UserError if model, metrics or settings are not those of the last run that dvc.lock records: a card would state
+    numbers of another model, an experiment would mix two. `prepare` for the settings of the data alone."""
+    root = Path(root)
+    stages = locked_stages(root)
+    evaluated = stages.get(f"evaluate@{name}", {})
+    files = {entry["path"]: entry.get("md5") for kind in ("deps", "outs") for entry in evaluated.get(kind, [])}
+    for path in (f"models/{name}.safetensors", str(METRICS / f"{name}.json")):
+        if path in files and (root / path).is_file() and files[path] != md5_file(root / path):
+            raise UserError(f"{path} is not the file that was evaluated (dvc.lock): run  dvc repro  first")
+    settings = read_settings(root / "params.yaml")
+    for key, value in (locked_settings(stages, "prepare") | locked_settings(stages, name)).items():
+        now = setting(settings, key)
+        if now != value:
+            raise UserError(
+                f"params.yaml: {key} is {shorten(now)}, but {name} was made with {shorten(value)} (dvc.lock): "
+                "run  dvc repro  first"
+            )
+
+
+def data_hash(root: str | Path) -> str | None:
+    """DVC's hash of the prepared data, from dvc.lock; None where nothing was prepared by DVC."""
+    outs = locked_stages(root).get("prepare", {}).get("outs", [])
+    return next((out.get("md5") for out in outs if out.get("path") == "prepared"), None)
+
+
+def git_revision(root: str | Path) -> str | None:
+    """The commit of the project, with `-dirty` where tracked files differ from it; None without git."""
+    try:
+        revision = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision + ("-dirty" if changed else "")
+
+
+def md5_file(path: Path) -> str:
+    """A file's hash as DVC records it."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise UserError(f"{printable(path)}: cannot be read ({error.strerror})") from error
+
+
+def _git(root: str | Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _projects(weights: Path) -> list[Path]:
+    """The project around the working folder and the one around the file."""
+    found = []
+    with suppress(UserError):
+        found.append(project.root())
+    around = [folder for folder in weights.absolute().parents if (folder / "dvc.yaml").is_file()]
+    return found + [folder for folder in around[:1] if folder not in found]
