@@ -1,14 +1,14 @@
-"""How sure is an AP: bootstrap over images, from one pass of matching.
+"""Bootstrap intervals for AP: images are resampled, matching is done once.
 
 A sample draws as many images as there are, with replacement. An image drawn twice counts twice: that only changes the
 weights of matches already made, so a sample costs an accumulation and no matching. Two models are compared on the same
-draws, which leaves out what both find hard (paired).
+draws, which cancels the difficulty of the images (paired).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,15 @@ from tqdm import tqdm
 from posedistill.evaluation.accumulate import METRICS, RECALLS
 from posedistill.evaluation.matching import AREA_RANGES, PartMatches
 from posedistill.evaluation.records import ALL_PARTS
-from posedistill.evaluation.wholebody import REPORTED, Matched
+from posedistill.evaluation.wholebody import REPORTED, Matched, add_hand
 
 Intervals = dict[str, dict[str, tuple[float, float]]]  # part → metric → (low, high)
 
 
 def draws(images: int, samples: int, seed: int) -> np.ndarray:
     """How often each image is drawn: int32 [samples, images]; the same for the same arguments."""
+    if not images:
+        return np.zeros((samples, 0), dtype=np.int32)
     rng = np.random.default_rng(seed)
     return np.stack(
         [np.bincount(rng.integers(0, images, images), minlength=images).astype(np.int32) for _ in range(samples)]
@@ -37,12 +39,8 @@ def resampled_metrics(matched: Matched, samples: int = 1000, seed: int = 0, *, p
     """
     weights = draws(len(matched.truth.image_ids), samples, seed)
     bar = tqdm(ALL_PARTS, desc="bootstrap", unit="part", disable=None if progress else True)
-    parts = np.stack([_part_metrics(matched.parts[part], weights) for part in bar], axis=1)  # [S, 6, 10]
-    hands = parts[:, 3:5]
-    present = hands > -1
-    hand = np.where(present, hands, 0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
-    hand = np.where(present.any(axis=1), hand, -1.0)
-    return np.concatenate((parts[:, :5], hand[:, None], parts[:, 5:]), axis=1)
+    parts = np.stack([_part_metrics(matched.parts[part], weights) for part in bar], axis=-1)  # [S, 10, 6]
+    return add_hand(parts, parts > -1).transpose(0, 2, 1)
 
 
 def intervals(resampled: np.ndarray, level: float = 0.95) -> Intervals:
@@ -71,14 +69,14 @@ def _percentiles(values: np.ndarray, tail: float, absent: float = -1.0) -> tuple
     values = values[~np.isnan(values) & (values > -1)] if absent < 0 else values[~np.isnan(values)]
     if not len(values):
         return absent, absent
-    low, high = np.percentile(values, (tail, 100 - tail))
+    low, high = np.percentile(values, (tail, 100 - tail)) + 0.0  # no −0
     return float(low), float(high)
 
 
 def _part_metrics(matches: PartMatches, weights: np.ndarray) -> np.ndarray:
     """The ten metrics of one part for image weights [S, I] → [S, 10]."""
     thresholds = matches.hit.shape[1]
-    rows = matches.hit.reshape(-1, matches.hit.shape[2])  # [A·T, N]
+    rows = matches.hit.reshape(len(AREA_RANGES) * thresholds, matches.hit.shape[2])  # [A·T, N]
     judged = ~matches.ignored.reshape(rows.shape)
     # each row keeps the predictions that it judges; rows lie one after the other
     start = np.concatenate(([0], np.cumsum(judged.sum(axis=1))))
@@ -88,14 +86,11 @@ def _part_metrics(matches: PartMatches, weights: np.ndarray) -> np.ndarray:
     precision, recall = _accumulator()(weights, persons, start, image, hit, RECALLS)
     p = precision.reshape(len(weights), len(AREA_RANGES), thresholds)
     r = recall.reshape(p.shape)
+    mean = partial(np.mean, axis=1)  # a range without persons is −1 at every threshold
     return np.stack(
-        [column for x in (p, r) for column in (_mean(x[:, 0]), x[:, 0, 0], x[:, 0, 5], _mean(x[:, 1]), _mean(x[:, 2]))],
+        [column for x in (p, r) for column in (mean(x[:, 0]), x[:, 0, 0], x[:, 0, 5], mean(x[:, 1]), mean(x[:, 2]))],
         axis=1,
     )
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    return values.mean(axis=1)  # a range without persons is −1 at every threshold
 
 
 @cache

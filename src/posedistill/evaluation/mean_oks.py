@@ -15,9 +15,8 @@ import numpy as np
 from posedistill.errors import UserError
 from posedistill.evaluation.bootstrap import draws
 from posedistill.evaluation.oks import pair_oks, part_sums
-from posedistill.evaluation.records import ALL_PARTS, GroundTruth, Predictions, load_json, read_ground_truth
-from posedistill.evaluation.records import read_predictions as _read_predictions
-from posedistill.evaluation.wholebody import REPORTED, person_category
+from posedistill.evaluation.records import ALL_PARTS, GroundTruth, Predictions, read_ground_truth, read_predictions
+from posedistill.evaluation.wholebody import REPORTED, add_hand
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,12 @@ def person_oks(gt: Any, dt: Any, *, use_area: bool = True) -> PersonOks:
 
     A person without a prediction counts with OKS 0. UserError if no prediction names the person it belongs to.
     """
-    annotations, name = load_json(gt, "ground truth")
-    truth = read_ground_truth(annotations, use_area=use_area, name=name)
-    return own_box_oks(truth, _read_predictions(dt, truth, person_category(annotations)))
+    truth = read_ground_truth(gt, use_area=use_area)
+    return own_box_oks(truth, read_predictions(dt, truth))
 
 
 def own_box_oks(truth: GroundTruth, predictions: Predictions) -> PersonOks:
-    """person_oks of files that are already read."""
+    """person_oks of arrays."""
     if len(predictions.image) and not (predictions.annotation_id >= 0).any():
         raise UserError("mean OKS needs predictions from the persons' own boxes: no prediction has an `annotation_id`")
     labelled = part_sums((truth.keypoints[:, :, 2] > 0).astype(np.float64)) > 0  # [G, 6]
@@ -69,11 +67,7 @@ def mean_of(persons: PersonOks) -> dict[str, float]:
 
 def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Sums and counts [..., 6] of ALL_PARTS → means [..., 7] of REPORTED, −1 where nothing is counted."""
-    mean = np.where(counts > 0, sums / np.maximum(counts, 1), -1.0)
-    hands, sides = mean[..., 3:5], counts[..., 3:5] > 0
-    hand = np.where(sides, hands, 0).sum(axis=-1) / np.maximum(sides.sum(axis=-1), 1)
-    hand = np.where(sides.any(axis=-1), hand, -1.0)
-    return np.concatenate((mean[..., :5], hand[..., None], mean[..., 5:]), axis=-1)
+    return add_hand(np.where(counts > 0, sums / np.maximum(counts, 1), -1.0), counts > 0)
 
 
 def mean_oks_intervals(persons: PersonOks, samples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -97,12 +91,12 @@ def paired_mean_oks_difference(
             raise UserError("paired mean OKS: the runs were judged on different persons")
     values = np.nan_to_num(np.stack([run.oks for run in runs]))  # [runs, G, 6]
     difference = values[: len(a)].mean(axis=0) - values[len(a) :].mean(axis=0)  # [G, 6]
-    empty = np.isnan(runs[0].oks).all(axis=0)
-    empty = np.append(np.insert(empty[:5], 5, empty[3:5].all()), empty[5])  # REPORTED's order
+    counts = (~np.isnan(runs[0].oks)).sum(axis=0)
+    empty = _means(np.zeros(len(ALL_PARTS)), counts) < 0
     drawn = np.where(empty, 0.0, _resampled(runs[0], difference, samples, seed))
-    mean = np.where(empty, 0.0, _means(difference.sum(axis=0), (~np.isnan(runs[0].oks)).sum(axis=0)))
-    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-    return {part: (float(mean[i]), float(low[i]), float(high[i])) for i, part in enumerate(REPORTED)}
+    mean = np.where(empty, 0.0, _means(difference.sum(axis=0), counts))
+    low, high = np.percentile(drawn, (2.5, 97.5), axis=0) + 0.0  # no −0
+    return {part: (float(mean[i] + 0.0), float(low[i]), float(high[i])) for i, part in enumerate(REPORTED)}
 
 
 def _resampled(persons: PersonOks, values: np.ndarray, samples: int, seed: int) -> np.ndarray:

@@ -2,33 +2,42 @@
 
 Both come as a path to a JSON file or as the object it holds. Keypoints are either one list of 399 numbers (133 × x, y,
 v) or split as COCO-WholeBody and mmpose write them: `keypoints` (17), `foot_kpts`, `face_kpts`, `lefthand_kpts`,
-`righthand_kpts`. A part that is not there counts as not labelled (ground truth) or not predicted (predictions).
+`righthand_kpts`. A part that is missing counts as not labelled (ground truth) or not predicted (predictions).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posedistill.errors import UserError
-from posedistill.files import loads_json
+from posedistill.data.sources.coco import open_annotations
+from posedistill.data.sources.fields import (
+    AREA_OF_BOX,
+    LARGEST,
+    PERSON,
+    category,
+    finite,
+    is_number,
+    keypoint_numbers,
+    keypoints_of,
+    numbers,
+    person_categories,
+    whole,
+    wrong,
+)
+from posedistill.data.sources.fields import KEYPOINT_FIELDS as FIELDS
+from posedistill.data.sources.json_stream import load_whole
+from posedistill.errors import UserError, shorten
+from posedistill.files import printable
 from posedistill.keypoints import NUM_KEYPOINTS, PARTS
 
 ALL_PARTS = (*PARTS, "wholebody")  # the six that are matched; "hand" is the mean of two of them
-FIELDS = {
-    "body": "keypoints",
-    "foot": "foot_kpts",
-    "face": "face_kpts",
-    "lefthand": "lefthand_kpts",
-    "righthand": "righthand_kpts",
-}
 PART_SLICES = {**PARTS, "wholebody": slice(0, NUM_KEYPOINTS)}
-AREA_OF_BOX = 0.53  # a person's share of its box, where no area is annotated (CrowdPose, xtcocotools)
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class GroundTruth:
     box: np.ndarray  # [G, 4] x, y, width, height
     area: np.ndarray  # [G] annotated, or 0.53 × the box's
     crowd: np.ndarray  # [G] bool
+    categories: frozenset[int] = frozenset({PERSON})  # that mean a person
+    notes: tuple[str, ...] = ()  # what of the file was left out or changed: sentences for the user
 
 
 @dataclass(frozen=True)
@@ -53,185 +64,179 @@ class Predictions:
     score: np.ndarray  # [D, 6] of each of ALL_PARTS
     area: np.ndarray  # [D] extent of the 17 body keypoints, or that of the box (see read_predictions)
     annotation_id: np.ndarray  # [D] int64, the person whose own box was used, or -1
+    notes: tuple[str, ...] = ()
 
 
 def load_json(source: Any, what: str) -> tuple[Any, str]:
-    """The object in JSON file `source`, or `source` itself if it is no path; and a name for messages."""
-    if isinstance(source, (str, Path)):
-        try:
-            return loads_json(Path(source).read_bytes()), str(source)
-        except OSError as error:
-            raise UserError(f"{what}: cannot read {source}: {(error.strerror or str(error)).lower()}") from None
-        except ValueError as error:
-            raise UserError(f"{what}: {source} is not valid JSON ({error})") from None
+    """The object in JSON file `source`, or `source` itself if it is not a path; and a name for messages."""
+    if isinstance(source, str | Path):
+        return load_whole(Path(source), what), printable(source)
     return getattr(source, "dataset", source), what  # a pycocotools COCO object carries the file in .dataset
 
 
 def read_ground_truth(source: Any, *, use_area: bool = True, name: str = "ground truth") -> GroundTruth:
-    """Read COCO-WholeBody annotations (path, dict or pycocotools COCO); messages call them `name`.
+    """Read COCO-WholeBody annotations (path, dict or pycocotools COCO); messages call a loaded object `name`.
 
-    With `use_area` every annotation needs its `area`; without, it is 0.53 × width × height of the box. Annotations of
-    images that are not listed are left out, as pycocotools does. UserError if the layout is wrong, an annotation id
-    comes twice, or several categories have annotations.
+    With `use_area` every annotation needs its `area`; without, it is 0.53 × width × height of the box. Left out, with a
+    note: annotations of images that are not listed (as in pycocotools) and of other categories. Keypoints that are not
+    finite count as unlabelled. UserError names file, annotation and field of what is wrong.
     """
-    data, name = load_json(source, name)
-    if not isinstance(data, Mapping) or not isinstance(data.get("images"), list):
-        raise UserError(f"{name}: not COCO annotations; expected an object with lists `images` and `annotations`")
-    annotations = data.get("annotations")
-    if not isinstance(annotations, list):
-        raise UserError(f"{name}: no list `annotations`")
-    image_ids, index = _image_index(data["images"], name)
-    _require(annotations, ("id", "image_id", "bbox"), name, "annotation")
-    annotations = [one for one in annotations if one["image_id"] in index]
-    _one_category(annotations, name)
-    ids = _column([one["id"] for one in annotations], name, "id", np.int64)
-    if len(np.unique(ids)) != len(ids):
-        values, counts = np.unique(ids, return_counts=True)
-        raise UserError(f"{name}: annotation id {values[counts > 1][0]} comes more than once")
-    box = _column([one["bbox"] for one in annotations], name, "bbox", np.float64, (4,))
-    if use_area:
-        missing = next((one["id"] for one in annotations if one.get("area") is None), None)
-        if missing is not None:
-            raise UserError(f"{name}: annotation {missing} has no `area`; without areas evaluate with use_area=False")
-        area = _column([one["area"] for one in annotations], name, "area", np.float64)
-    else:
-        area = box[:, 3] * box[:, 2] * AREA_OF_BOX
-    return GroundTruth(
-        image_ids=image_ids,
-        image=np.array([index[one["image_id"]] for one in annotations], dtype=np.int64),
-        annotation_id=ids,
-        keypoints=_keypoints(annotations, name, "annotation"),
-        box=box,
-        area=area,
-        crowd=np.array([bool(one.get("iscrowd", 0)) for one in annotations], dtype=bool),
+    if isinstance(source, GroundTruth):
+        return source
+    if isinstance(source, str | Path):
+        source = Path(source)
+        name = printable(source)
+    images, categories, annotations = open_annotations(getattr(source, "dataset", source), name, for_metrics=True)
+    index = {image_id: position for position, image_id in enumerate(sorted(images))}
+    left_out: Counter[str] = Counter()
+    image, ids, crowd, boxes, areas, points = [], [], [], [], [], []
+    for one in annotations:
+        if one["image_id"] not in index:
+            left_out["of images that the file does not list"] += 1
+            continue
+        if one["category_id"] != PERSON:
+            left_out["of another category than person"] += 1
+            continue
+        where = f"annotation {one['id']}"
+        if one.get("bbox") is None:
+            raise wrong(name, where, "bbox", None, "4 numbers: x, y, width, height")
+        if use_area and one.get("area") is None:
+            raise wrong(name, where, "area", None, _AREA)
+        image.append(index[one["image_id"]])
+        ids.append(one["id"])
+        crowd.append(one["iscrowd"])
+        boxes.append([float(value) if finite(value) else 0.0 for value in one["bbox"]])
+        areas.append(float(one["area"]) if use_area else boxes[-1][3] * boxes[-1][2] * AREA_OF_BOX)
+        points.append(keypoints_of(one, np.float64))
+    keypoints = np.stack(points) if points else np.empty((0, NUM_KEYPOINTS, 3))
+    broken = ~(np.abs(keypoints) < LARGEST).all(axis=2)
+    keypoints[broken] = 0
+    notes = [f"{name}: {count} annotations {reason} are left out" for reason, count in left_out.items()]
+    if broken.any():
+        notes.append(f"{name}: {broken.sum()} keypoints are not finite and count as unlabelled")
+    truth = GroundTruth(
+        image_ids=np.array(sorted(images), dtype=np.int64),
+        image=np.array(image, dtype=np.int64),
+        annotation_id=np.array(ids, dtype=np.int64),
+        keypoints=keypoints,
+        box=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        area=np.array(areas, dtype=np.float64),
+        crowd=np.array(crowd, dtype=bool),
+        categories=frozenset(categories),
+        notes=tuple(notes),
     )
+    return _with_areas_checked(truth, name)
 
 
-def read_predictions(source: Any, truth: GroundTruth, category: int | None = None) -> Predictions:
+_AREA = "a number above 0 (--no-area or use_area=False takes areas from the boxes)"
+
+
+def _with_areas_checked(truth: GroundTruth, name: str) -> GroundTruth:
+    """UserError for areas that would silently make every prediction wrong."""
+    counts = ~truth.crowd & (truth.keypoints[:, :, 2] > 0).any(axis=1)
+    good = (truth.area >= 0) & (truth.area < LARGEST**2) & ((truth.area > 0) | ~counts)
+    if not good.all():
+        first = int(np.argmin(good))
+        raise wrong(name, f"annotation {truth.annotation_id[first]}", "area", float(truth.area[first]), _AREA)
+    if counts.any() or not len(counts):
+        return truth
+    crowds = int(truth.crowd.sum())
+    note = f"{name}: no person counts: {crowds} are crowds, {len(counts) - crowds} have no labelled keypoint"
+    return replace(truth, notes=(*truth.notes, note))
+
+
+def read_predictions(source: Any, truth: GroundTruth) -> Predictions:
     """Read COCO results (path, list, or pycocotools COCO) for the images of `truth`.
 
     A person's score for a part is `foot_score`, `face_score`, `lefthand_score`, `righthand_score` or `wholebody_score`
     where the entry has one, else `score`; body always uses `score` (xtcocotools). The area is the extent of the body
-    keypoints; if the first entry carries a `bbox`, it is the box's, for all entries (COCO's loadRes). Entries of
-    another category than `category` are left out. UserError on unknown images, and on entries that are not poses.
+    keypoints; if the first entry carries a `bbox`, it is the box's, for all entries (COCO's loadRes). Entries of other
+    categories than persons are left out, with a note. UserError on unknown images, on entries that are not poses, and
+    where no entry is a person.
     """
-    data, name = load_json(source, "predictions")
-    if isinstance(data, Mapping) and isinstance(data.get("annotations"), list):
-        data = data["annotations"]
-    if not isinstance(data, Sequence) or isinstance(data, (str, bytes)):
-        raise UserError(f"{name}: not COCO results; expected a list of predictions")
-    _require(data, ("image_id", "keypoints", "score"), name, "prediction")
+    if isinstance(source, Predictions):
+        return source
+    entries, name = load_json(source, "prediction file" if isinstance(source, str | Path) else "predictions")
+    if isinstance(entries, Mapping) and isinstance(entries.get("annotations"), list):
+        entries = entries["annotations"]
+    if not isinstance(entries, list | tuple):
+        raise UserError(f"{name}: found {shorten(type(entries).__name__)}, expected a list of predictions")
     index = {image_id: position for position, image_id in enumerate(truth.image_ids.tolist())}
-    unknown = sorted({str(one["image_id"]) for one in data if one["image_id"] not in index})
-    if unknown:
-        listed = ", ".join(unknown[:10]) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
-        raise UserError(f"{name}: predictions on images that the ground truth does not list: image_id {listed}")
-    first_box = data[0].get("bbox") if len(data) else None
-    boxed = first_box is not None and len(first_box) > 0
-    if category is not None:
-        data = [one for one in data if one.get("category_id", category) == category]
-    keypoints = _keypoints(data, name, "prediction")
-    if boxed:
-        _require(data, ("bbox",), name, "prediction")
-        box = _column([one["bbox"] for one in data], name, "bbox", np.float64, (4,))
-        area = box[:, 2] * box[:, 3]
-    else:
-        x, y = keypoints[:, PARTS["body"], 0], keypoints[:, PARTS["body"], 1]
-        area = np.ptp(x, axis=1) * np.ptp(y, axis=1)
-    own = [one.get("annotation_id", -1) for one in data]
+    rows, notes = _persons(entries, name, truth, index)
+    persons = [entries[row] for row in rows]
+    boxed = bool(len(entries)) and entries[0].get("bbox") is not None and len(np.atleast_1d(entries[0]["bbox"])) > 0
+    keypoints = np.zeros((len(persons), NUM_KEYPOINTS, 3))
+    score = np.empty((len(persons), len(ALL_PARTS)))
+    boxes = np.zeros((len(persons), 4))
+    own = np.full(len(persons), -1, dtype=np.int64)
+    for i, (row, one) in enumerate(zip(rows, persons)):
+        where = f"predictions[{row}]"
+        keypoint_numbers(name, where, one)
+        keypoints[i] = keypoints_of(one, np.float64)
+        score[i] = _scores(name, where, one)
+        if boxed:
+            numbers(name, where, "bbox", one.get("bbox"), 4)
+            boxes[i] = one["bbox"]
+        if one.get("annotation_id") is not None:
+            own[i] = whole(name, where, one, "annotation_id")
+    for field, values in (("keypoints", keypoints), ("score", score), ("bbox", boxes)):
+        good = np.isfinite(values).reshape(len(persons), -1).all(axis=1) if len(persons) else np.ones(0, dtype=bool)
+        if not good.all():
+            raise UserError(f"{name}: predictions[{rows[int(np.argmin(good))]}]: {field}: not finite")
     return Predictions(
-        image=np.array([index[one["image_id"]] for one in data], dtype=np.int64),
+        image=np.array([index[one["image_id"]] for one in persons], dtype=np.int64),
         keypoints=keypoints,
-        score=_part_scores(data, name),
-        area=area,
-        annotation_id=_column([-1 if one is None else one for one in own], name, "annotation_id", np.int64),
+        score=score,
+        area=boxes[:, 2] * boxes[:, 3] if boxed else body_extent(keypoints),
+        annotation_id=own,
+        notes=tuple(notes),
     )
 
 
-def person_category(source: Any) -> int | None:
-    """The category id that the annotations of a loaded ground truth use; None if they name none."""
-    categories = {one.get("category_id") for one in source.get("annotations", [])} - {None}
-    if not categories:
-        categories = {one["id"] for one in source.get("categories", []) if isinstance(one, Mapping) and "id" in one}
-    return categories.pop() if len(categories) == 1 else None
+def body_extent(keypoints: np.ndarray) -> np.ndarray:
+    """Width × height that the 17 body keypoints of [D, 133, 3] span: [D]."""
+    x, y = keypoints[:, PARTS["body"], 0], keypoints[:, PARTS["body"], 1]
+    return np.ptp(x, axis=1) * np.ptp(y, axis=1)
 
 
-def _image_index(images: list, name: str) -> tuple[np.ndarray, dict]:
-    _require(images, ("id",), name, "image")
-    try:
-        ids = sorted({one["id"] for one in images})
-    except TypeError:
-        raise UserError(f"{name}: image ids must be all numbers or all strings") from None
-    return np.array(ids) if ids else np.empty(0, np.int64), {image_id: i for i, image_id in enumerate(ids)}
-
-
-def _require(entries: Sequence, keys: tuple[str, ...], name: str, what: str) -> None:
+def _persons(entries: Any, name: str, truth: GroundTruth, index: Mapping[int, int]) -> tuple[list[int], list[str]]:
+    """Which entries are predictions of persons, and what to say of the others."""
+    kinds, unknown = [], set()
     for i, one in enumerate(entries):
+        where = f"predictions[{i}]"
         if not isinstance(one, Mapping):
-            raise UserError(f"{name}: {what} {i} is no object but {type(one).__name__}")
-        for key in keys:
-            if key not in one:
-                raise UserError(f"{name}: {what} {i} has no `{key}`")
+            raise UserError(f"{name}: {where}: found {shorten(one)}, expected an object")
+        image_id = whole(name, where, one, "image_id")
+        if image_id not in index:
+            unknown.add(image_id)
+        if all(one.get(field) is None for field in FIELDS.values()):
+            raise wrong(name, where, "keypoints", None, "51 or 399 numbers")
+        kinds.append(category(name, where, one))
+    if unknown:
+        listed = ", ".join(map(str, sorted(unknown)[:10])) + (
+            f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        )
+        raise UserError(f"{name}: predictions on images that the ground truth does not list: image_id {listed}")
+    categories = person_categories(set(kinds), set(truth.categories))
+    rows = [i for i, kind in enumerate(kinds) if kind in categories]
+    if len(rows) == len(kinds):
+        return rows, []
+    others = ", ".join(map(str, sorted(set(kinds) - categories)[:10]))
+    persons = ", ".join(map(str, sorted(categories)))
+    if not rows:
+        raise UserError(f"{name}: all predictions have category_id {others}, expected {persons} (person)")
+    left_out = len(kinds) - len(rows)
+    return rows, [f"{name}: {left_out} of {len(kinds)} predictions are left out: category_id {others} is not a person"]
 
 
-def _one_category(annotations: list, name: str) -> None:
-    categories = {one.get("category_id") for one in annotations}
-    if len(categories) > 1:
-        raise UserError(f"{name}: annotations of several categories {sorted(map(str, categories))}; keep the persons")
-
-
-def _column(values: list, name: str, field: str, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
-    """One field of all entries as [N, *shape], checked to be finite numbers."""
-    try:
-        column: np.ndarray = np.array(values, dtype=dtype).reshape(len(values), *shape)
-    except (ValueError, TypeError, OverflowError):
-        wanted = f"{shape[0]} numbers" if shape else "a number"
-        raise UserError(f"{name}: every `{field}` must be {wanted}") from None
-    if not np.isfinite(column).all():
-        raise UserError(f"{name}: `{field}` of entry {np.argwhere(~np.isfinite(column))[0][0]} is not finite")
-    return column
-
-
-def _keypoints(entries: Sequence, name: str, what: str) -> np.ndarray:
-    """[N, 133, 3] from the 399-long list or the split fields; 0 where a field is missing."""
-    full = np.zeros((len(entries), NUM_KEYPOINTS, 3))
-    joined = np.array([len(_numbers(one, "keypoints")) == 3 * NUM_KEYPOINTS for one in entries], dtype=bool)
-    for part, field in (*FIELDS.items(), ("wholebody", "keypoints")):
-        where = np.flatnonzero(joined if part == "wholebody" else ~joined)
-        part_slice = PART_SLICES[part]
-        numbers = 3 * (part_slice.stop - part_slice.start)
-        lists = [_numbers(entries[i], field) for i in where.tolist()]
-        present = [i for i, values in enumerate(lists) if len(values)]
-        wrong = next((i for i in present if len(lists[i]) != numbers), None)
-        if wrong is not None:
-            wanted = f"{numbers} numbers" + (f" (or {3 * NUM_KEYPOINTS})" if field == "keypoints" else "")
-            raise UserError(f"{name}: {what} {where[wrong]} has {len(lists[wrong])} numbers in `{field}`, not {wanted}")
-        try:  # fromiter over the chained lists: half the time of np.array on a list of lists
-            flat = np.fromiter(chain.from_iterable(lists), dtype=np.float64, count=numbers * len(present))
-        except (ValueError, TypeError):
-            raise UserError(f"{name}: `{field}` must hold numbers only") from None
-        full[where[present], part_slice] = flat.reshape(len(present), numbers // 3, 3)
-    if not np.isfinite(full).all():
-        raise UserError(f"{name}: {what} {np.argwhere(~np.isfinite(full))[0][0]} has keypoints that are not finite")
-    return full
-
-
-def _numbers(entry: Mapping, field: str) -> Any:
-    values = entry.get(field)
-    if values is None:
-        return ()
-    return values.ravel() if isinstance(values, np.ndarray) else values
-
-
-def _part_scores(entries: Sequence, name: str) -> np.ndarray:
-    score = _column([one["score"] for one in entries], name, "score", np.float64)
-    columns = [score]
+def _scores(name: str, where: str, one: Any) -> list[float]:
+    score = one.get("score")
+    if not is_number(score):
+        raise wrong(name, where, "score", score, "a number")
+    scores = [score]
     for part in ALL_PARTS[1:]:
-        key = f"{part}_score"
-        given = [one.get(key) for one in entries]
-        if any(value is not None for value in given):
-            merged = [old if value is None else value for value, old in zip(given, score.tolist())]
-            columns.append(_column(merged, name, key, np.float64))
-        else:
-            columns.append(score)
-    return np.stack(columns, axis=1)
+        value = one.get(f"{part}_score")
+        if value is not None and not is_number(value):
+            raise wrong(name, where, f"{part}_score", value, "a number")
+        scores.append(score if value is None else value)
+    return scores

@@ -1,4 +1,4 @@
-"""The same metrics from pycocotools' own COCOeval: slow, the judge of ours (`--reference`)."""
+"""The same metrics by pycocotools' own COCOeval: slow, the oracle for ours (`--reference`)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ import numpy as np
 
 from posedistill.errors import UserError
 from posedistill.evaluation.accumulate import METRICS
-from posedistill.evaluation.records import ALL_PARTS, PART_SLICES, load_json, read_ground_truth, read_predictions
+from posedistill.evaluation.records import ALL_PARTS, PART_SLICES, read_ground_truth, read_predictions
 from posedistill.keypoints import SIGMAS
 
 
 def evaluate_with_pycocotools(gt: Any, dt: Any, *, use_area: bool = True) -> dict[str, dict[str, float]]:
-    """Each of ALL_PARTS packed as a plain COCO keypoint task and judged by COCOeval → part → ten metrics."""
+    """Each of ALL_PARTS as a plain COCO keypoint task for COCOeval → part → ten metrics."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError:
         raise UserError("the reference evaluation needs pycocotools: pip install pycocotools") from None
     truth = read_ground_truth(gt, use_area=use_area)
-    annotations, _ = load_json(gt, "ground truth")
-    categories = {one.get("category_id", 1) for one in annotations["annotations"]} or {1}
-    predictions = read_predictions(dt, truth, next(iter(categories)))
+    predictions = read_predictions(dt, truth)
     images = [{"id": image_id} for image_id in truth.image_ids.tolist()]
     result = {}
     for i, part in enumerate(ALL_PARTS):

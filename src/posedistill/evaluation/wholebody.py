@@ -11,16 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from posedistill.evaluation.accumulate import METRICS, curves, metrics
 from posedistill.evaluation.matching import PartMatches, match_parts
-from posedistill.evaluation.records import (
-    GroundTruth,
-    Predictions,
-    load_json,
-    person_category,
-    read_ground_truth,
-    read_predictions,
-)
+from posedistill.evaluation.records import ALL_PARTS, GroundTruth, Predictions, read_ground_truth, read_predictions
 
 REPORTED = ("body", "foot", "face", "lefthand", "righthand", "hand", "wholebody")
 
@@ -33,12 +28,16 @@ class Matched:
     predictions: Predictions
     parts: dict[str, PartMatches]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of both files was left out or changed: sentences for the user."""
+        return self.truth.notes + self.predictions.notes
 
-def match_wholebody(gt: Any, dt: Any, *, use_area: bool = True, name: str = "ground truth") -> Matched:
-    """Read and match; arguments as of evaluate_wholebody, `name` is what messages call a loaded `gt`."""
-    annotations, name = load_json(gt, name)
-    truth = read_ground_truth(annotations, use_area=use_area, name=name)
-    predictions = read_predictions(dt, truth, person_category(annotations))
+
+def match_wholebody(gt: Any, dt: Any, *, use_area: bool = True) -> Matched:
+    """Read and match; arguments as of evaluate_wholebody, or arrays that are already read."""
+    truth = read_ground_truth(gt, use_area=use_area)
+    predictions = read_predictions(dt, truth)
     return Matched(truth, predictions, match_parts(truth, predictions))
 
 
@@ -47,9 +46,10 @@ def evaluate_wholebody(
 ) -> dict[str, dict[str, float]]:
     """COCO-WholeBody metrics of predictions `dt` against annotations `gt`.
 
-    Each is a path of a JSON file or the loaded object (a dict or pycocotools COCO; a list of COCO results). → part
-    (body, foot, face, lefthand, righthand, hand, wholebody) → AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each
-    in [0, 1], or −1 where no person counts. `hand` is the mean of left and right (of the one there is, if only one).
+    Each is a path of a JSON file, the loaded object (a dict or pycocotools COCO; a list of COCO results), or arrays (a
+    GroundTruth, Predictions). → part (body, foot, face, lefthand, righthand, hand, wholebody) → AP, AP50, AP75, APM,
+    APL, AR, AR50, AR75, ARM, ARL, each in [0, 1], or −1 where no person counts. `hand` is the mean of left and right
+    (of the one there is, if only one).
     Without `use_area` a person's area is 0.53 × that of its box, for data sets without areas. `reference` has
     pycocotools' COCOeval do the work, slowly. UserError on files that are not what they should be, and on predictions
     for images that `gt` does not list.
@@ -68,8 +68,14 @@ def metrics_of(matched: Matched) -> dict[str, dict[str, float]]:
 
 def with_hand(parts: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Add the mean of both hands, in the order of REPORTED."""
-    hand = {}
-    for name in METRICS:
-        sides = [value for value in (parts["lefthand"][name], parts["righthand"][name]) if value > -1]
-        hand[name] = sum(sides) / len(sides) if sides else -1.0
-    return {part: hand if part == "hand" else parts[part] for part in REPORTED}
+    values = np.array([[parts[part][name] for name in METRICS] for part in ALL_PARTS]).T  # [10, 6]
+    columns = add_hand(values, values > -1).T.tolist()
+    return {part: dict(zip(METRICS, column)) for part, column in zip(REPORTED, columns)}
+
+
+def add_hand(values: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """[..., 6] of ALL_PARTS → [..., 7] of REPORTED: `hand` is the mean of the hands that are `present`, −1 if none is."""
+    hands, sides = values[..., 3:5], present[..., 3:5]
+    hand = np.where(sides, hands, 0).sum(axis=-1) / np.maximum(sides.sum(axis=-1), 1)
+    hand = np.where(sides.any(axis=-1), hand, -1.0)
+    return np.concatenate((values[..., :5], hand[..., None], values[..., 5:]), axis=-1)

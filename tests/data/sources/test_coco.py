@@ -369,12 +369,8 @@ def test_a_detection_without_a_score_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        '{"a.jpg": 3}',
-        '{"images": [], "annotations": []}',
-        "[1]",
-        '[{"image_id": 1.5}]',
+        *('{"a.jpg": 3}', '{"images": [], "annotations": []}', "[1]", '[{"image_id": 1.5}]', "x"),
         '[{"image_id": 10, "bbox": [1], "score": 1}]',
-        "x",
     ],
 )
 def test_detection_files_that_are_none(tmp_path, text):

@@ -57,7 +57,7 @@ Locate = Callable[[dict[str, Any]], ImageRef | None]
 
 
 class Annotations(NamedTuple):
-    """A checked COCO file. In `records`, read as they are needed, `category_id` is PERSON or OTHER, `iscrowd` 0 or 1."""
+    """A checked COCO file. In `records`, read when needed, `category_id` is PERSON or OTHER, `iscrowd` 0 or 1."""
 
     images: dict[int, dict[str, Any]]
     persons: set[int]  # the category ids that mean a person in the file

@@ -25,6 +25,8 @@ KEYPOINT_FIELDS = {
     "righthand": "righthand_kpts",
 }
 JOINED = 3 * NUM_KEYPOINTS  # length of `keypoints` where it holds all parts
+_COUNTS = {part: (3 * (place.stop - place.start),) for part, place in PARTS.items()}
+_COUNTS["body"] += (JOINED,)
 
 
 def wrong(source: str | Path, where: str, field: str, found: object, expected: str) -> UserError:
@@ -96,33 +98,39 @@ def is_file_name(value: object, errors: str = "surrogateescape") -> bool:
 
 def numbers(source: str | Path, where: str, field: str, values: Any, *counts: int) -> None:
     """Check a list of numbers, one of `counts` long. null stands for NaN in files written by JavaScript and orjson."""
-    expected = " or ".join(map(str, counts)) + (" numbers" if max(counts) > 5 else " numbers: x, y, width, height")
     if isinstance(values, np.ndarray):
         values = values.ravel().tolist()
+    if isinstance(values, list | tuple) and len(values) in counts:
+        kinds = set(map(type, values))  # a fast way through hundreds of numbers
+        if kinds == {float}:
+            return
+        if all(value is None or is_number(value) for value in _unlike_floats(values, kinds)):
+            return
+    expected = " or ".join(map(str, counts)) + (" numbers" if max(counts) > 5 else " numbers: x, y, width, height")
     if not isinstance(values, list | tuple):
         raise wrong(source, where, field, values, expected)
     if len(values) not in counts:
         raise UserError(f"{printable(source)}: {where}: {field}: found {len(values)} values, expected {expected}")
-    kinds = set(map(type, values))  # a fast way through hundreds of numbers
-    if kinds == {float}:
-        return
+    bad = next(value for value in values if value is not None and not is_number(value))
+    raise wrong(source, where, field, bad, expected)
+
+
+def _unlike_floats(values: Any, kinds: set[type]) -> Any:
+    """Those of `values` to look at one by one: none where they are floats and integers that a float can hold."""
     if kinds <= {int, float}:
         try:
             np.asarray(values, np.float64)
-            return
+            return ()
         except OverflowError:
             pass
-    for value in values:
-        if value is not None and not is_number(value):
-            raise wrong(source, where, field, value, expected)
+    return values
 
 
 def keypoint_numbers(source: str | Path, where: str, record: Any) -> None:
     """Check all keypoint fields of an annotation or a result, as far as they are there."""
     for part, field in KEYPOINT_FIELDS.items():
         if record.get(field) is not None:
-            count = 3 * (PARTS[part].stop - PARTS[part].start)
-            numbers(source, where, field, record[field], count, *([JOINED] if part == "body" else []))
+            numbers(source, where, field, record[field], *_COUNTS[part])
 
 
 def keypoints_of(record: Any, dtype: type = np.float32) -> np.ndarray:
@@ -130,14 +138,13 @@ def keypoints_of(record: Any, dtype: type = np.float32) -> np.ndarray:
 
     `keypoints` holds the body alone (51 numbers), or all parts (399).
     """
-    keypoints = np.zeros((NUM_KEYPOINTS, 3), dtype)
+    joined: list[float] = []
     for part, field in KEYPOINT_FIELDS.items():
         values = record.get(field)
-        if values is None:
-            continue
-        with np.errstate(over="ignore"):  # beyond float32: infinite
-            array = np.asarray(values, dtype).reshape(-1, 3)
-        if len(array) == NUM_KEYPOINTS:
-            return array.copy()
-        keypoints[PARTS[part]] = array
-    return keypoints
+        if isinstance(values, np.ndarray):
+            values = values.ravel().tolist()
+        joined += [0.0] * _COUNTS[part][0] if values is None else values
+        if len(joined) == JOINED:
+            break
+    with np.errstate(over="ignore"):  # beyond float32: infinite
+        return np.array(joined, dtype).reshape(NUM_KEYPOINTS, 3)
