@@ -1,9 +1,11 @@
 """`predict` from the command line: what it writes, what it says, and its exit code."""
 
 import argparse
+import errno
+import io
 import json
 import os
-from types import SimpleNamespace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,10 +15,11 @@ import torch
 from made_up_detector import constant_detector
 from PIL import Image
 
+from posedistill.data.videos import probe, rgb
 from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
 from posedistill.export.onnx_file import export_onnx
-from posedistill.inference.videos import timing
+from posedistill.inference.videos import VideoOut
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.pipeline import predict_cli as cli
 
@@ -161,12 +164,12 @@ def test_what_is_read_is_not_written_over(folder, weights, tmp_path):
     (folder / "overlay").mkdir()
     (folder / "a.jpg").rename(folder / "overlay" / "a.jpg")
     before = (folder / "overlay" / "a.jpg").read_bytes()
-    with pytest.raises(UserError, match=r"overlay/a\.jpg would be written over, and is read"):
+    with pytest.raises(UserError, match=r"overlay/a\.jpg: is read by this command, which would overwrite it"):
         predict(folder / "overlay", "--weights", weights, "--out", folder)
     assert (folder / "overlay" / "a.jpg").read_bytes() == before
     clip = tmp_path / "overlay.mp4"
     clip.write_bytes(b"film")
-    with pytest.raises(UserError, match="would be written over"):
+    with pytest.raises(UserError, match="is read by this command"):
         predict(clip, "--weights", weights, "--out", tmp_path)
     assert clip.read_bytes() == b"film"
 
@@ -179,27 +182,18 @@ def test_every_picture_has_drawings_of_its_own(folder, weights, tmp_path):
 
 
 def test_a_video_that_could_not_be_written_whole_is_an_error(weights, tmp_path, monkeypatch):
-    """OpenCV's writer says nothing of a full disk."""
     writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 12, (96, 64))
     for i in range(9):
         writer.write(np.full((64, 96, 3), 6 * i, np.uint8))
     writer.release()
-    written = []
 
-    class Full:  # no subclass: OpenCV's types do not stand that
-        fourcc = staticmethod(cv2.VideoWriter.fourcc)
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        def __init__(self, *arguments):
-            self.writer = cv2.VideoWriter(*arguments)
-            self.isOpened, self.release = self.writer.isOpened, self.writer.release
-
-        def write(self, image):
-            written.append(image)
-            if len(written) < 9:
-                self.writer.write(image)
-
-    monkeypatch.setattr("posedistill.inference.videos.cv2", SimpleNamespace(**{**vars(cv2), "VideoWriter": Full}))
-    with pytest.raises(UserError, match=r"overlay\.mp4: \d of 9 frames are in it"):
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode="r", **rest: (Full if mode == "wb" else opened)(path, mode))
+    with pytest.raises(UserError, match=r"\.mp4: no space left on the device"):
         predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
@@ -271,19 +265,16 @@ def test_how_image_ids_are_read_is_said(folder, weights, tmp_path, capsys):
         assert [(entry["file_name"], entry["image_id"]) for entry in results(tmp_path)] == list(zip(named, image_ids))
 
 
-def test_an_unevenly_timed_video_keeps_its_times(weights, tmp_path, monkeypatch):
-    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (96, 64))
-    for i in range(4):
-        writer.write(np.full((64, 96, 3), 60 * i, np.uint8))
-    writer.release()
-    uneven = timing([0, 0.1, 0.2, 0.8], 10)
-    monkeypatch.setattr("posedistill.inference.predict.read_timing", lambda *_: uneven)
+def test_an_unevenly_timed_video_keeps_its_times(weights, tmp_path):
+    times = [0, 0.1, 0.2, 0.8]
+    with VideoOut(tmp_path / "clip.mp4", tmp_path / "clip.mp4", 96, 64, rate=10) as video:
+        for i, seconds in enumerate(times):
+            video.add(np.full((64, 96, 3), 60 * i, np.uint8), seconds)
     assert predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / "out", "--threshold", 1e9) == 0
     assert [entry["image_id"] for entry in results(tmp_path / "out")] == [0, 1, 2, 3]
-    overlay, light = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4")), []
-    while (read := overlay.read())[0]:
-        light.append(round(read[1].mean() / 60))
-    assert light == [0, 1, 2, 2, 2, 2, 2, 2, 3]
+    overlay = probe(tmp_path / "out" / "overlay.mp4")
+    assert overlay.times.tolist() == pytest.approx(times)
+    assert [round(rgb(frame).mean() / 60) for _, frame in overlay.frames()] == [0, 1, 2, 3]
 
 
 def test_names_that_are_hardly_too_long_cost_their_drawings_alone(folder, weights, tmp_path, capsys):
@@ -308,8 +299,46 @@ def test_a_subfolder_of_a_name_that_is_not_utf_8_can_be_said(folder, weights, tm
     assert r"sub\xff" in capfd.readouterr().out
 
 
-def test_an_output_folder_that_opencv_cannot_write_is_said_before_the_work(weights, tmp_path, capsys):
-    (tmp_path / "clip.mp4").write_bytes(b"film")
-    with pytest.raises(UserError, match="must be UTF-8"):
-        predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / os.fsdecode(b"o\xff"))
-    assert not capsys.readouterr().out
+def test_an_output_folder_may_have_any_name(weights, tmp_path):
+    with VideoOut(tmp_path / "clip.mp4", tmp_path / "clip.mp4", 96, 64, rate=10) as video:
+        video.add(np.zeros((64, 96, 3), np.uint8), 0)
+    out = tmp_path / os.fsdecode(b"o\xff")
+    try:
+        out.mkdir()
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    assert predict(tmp_path / "clip.mp4", "--weights", weights, "--out", out) == 0
+    assert len(probe(out / "overlay.mp4").times) == 1
+
+
+def test_it_says_how_many_points_are_drawn_and_why_so_few(folder, weights, tmp_path, capsys, monkeypatch):
+    assert predict(folder / "a.jpg", "--weights", weights, "--out", tmp_path / "out", "--threshold", -1e9) == 0
+    said = capsys.readouterr()
+    assert "133 of 133 points above the threshold -1e+09" in said.out and "lower it" not in said.err
+    monkeypatch.setattr(cli, "trained_on", lambda *_: {"synthetic"})
+    assert predict(folder / "a.jpg", "--weights", weights, "--out", tmp_path / "out", "--threshold", 1e9) == 0
+    said = capsys.readouterr()
+    assert "0 of 133 points above the threshold 1e+09" in said.out
+    assert "few points reach --threshold 1e+09: lower it" in said.err and "rendered people alone" in said.err
+
+
+def test_what_the_weights_were_trained_on_is_read_from_their_metadata(random_model, folder, tmp_path, capsys):
+    sources = [{"source": "coco_wholebody", "name": "a"}, {"source": "ubody", "name": "b"}]
+    save_checkpoint(random_model(), tmp_path / "a.pth", "mmpose", {"settings": {"data": {"train": sources}}})
+    assert predict(folder, "--weights", tmp_path / "a.pth", "--out", tmp_path / "out", "--threshold", 99) == 0
+    assert "trained on coco_wholebody, ubody" in capsys.readouterr().err
+
+
+def test_no_input_is_overwritten(folder, weights, tmp_path):
+    boxes = tmp_path / "out" / "keypoints.json"
+    boxes.parent.mkdir()
+    boxes.write_text(json.dumps({"a.jpg": [[0, 0, 40, 60]]}))
+    overlay = tmp_path / "out" / "overlay" / "a.jpg"
+    overlay.parent.mkdir()
+    overlay.hardlink_to(folder / "a.jpg")
+    before = boxes.read_bytes(), overlay.read_bytes()
+    for arguments in ([folder / "a.jpg", "--boxes", boxes], [folder / "a.jpg"], [overlay], [overlay.parent]):
+        with pytest.raises(UserError, match="is read by this command, which would overwrite it"):
+            predict(*arguments, "--weights", weights, "--out", tmp_path / "out")
+    assert (boxes.read_bytes(), overlay.read_bytes()) == before
+    assert predict(folder / "b.jpg", "--weights", weights, "--out", tmp_path / "out") == 0  # as any second run

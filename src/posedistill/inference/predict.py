@@ -187,10 +187,12 @@ class _Drawings:
 
     def _open_videos(self, pictures: dict[str, np.ndarray]) -> None:
         """With the size of the first pictures. All files get their places after all videos are complete."""
+        assert self.source.video is not None
+        rate = self.source.video.rate
         paths = {kind: self.out / f"{kind}.mp4" for kind in pictures}
         temporary = {kind: self._stack.enter_context(atomic_path(path)) for kind, path in paths.items()}
         for kind, picture in pictures.items():
             height, width = picture.shape[:2]
-            video = VideoOut(paths[kind], temporary[kind], width, height)
+            video = VideoOut(paths[kind], temporary[kind], width, height, rate)
             self._videos[kind] = self._stack.enter_context(video)
         self.files += paths.values()

@@ -22,17 +22,18 @@ class VideoOut:
     """An MP4 video of pictures of one size; H.264 needs even sizes: the last row and column of odd ones are repeated.
 
     A context manager that completes the file if its block ends well. It is written to `temporary`, to be moved to
-    `path`, which messages name. Raises OSError if the disk is full.
+    `path`, which messages name. rate: frames per second; the last frame is shown that long. Raises OSError if the disk
+    is full.
     """
 
-    def __init__(self, path: Path, temporary: Path, width: int, height: int) -> None:
+    def __init__(self, path: Path, temporary: Path, width: int, height: int, rate: float) -> None:
         import av
 
         self.right, self.below = width % 2, height % 2
         self.last = -1  # time of the last frame, in TIME_BASE
         self.file = temporary.open("wb")  # a file object takes names of any encoding
         self.container = av.open(self.file, "w", format="mp4")
-        self.stream = self.container.add_stream("libx264", rate=30, options=QUALITY)
+        self.stream = self.container.add_stream("libx264", Fraction(rate).limit_denominator(1001), options=QUALITY)
         self.stream.width, self.stream.height = width + self.right, height + self.below
         self.stream.pix_fmt = "yuv420p"
         self.stream.codec_context.time_base = TIME_BASE
