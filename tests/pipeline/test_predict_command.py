@@ -220,7 +220,7 @@ def test_what_was_not_used_is_told(folder, weights, tmp_path, capsys):
     boxes.write_text(json.dumps({"a.jpg": [[0, 0, 9, 9], [900, 0, 9, 9]], "c.jpg": [[0, 0, 9, 9]]}))
     assert predict(folder, "--weights", weights, "--out", tmp_path, "--boxes", boxes, "--no-drawings") == 0
     said = capsys.readouterr()
-    assert "not looked into (1): more" in said.out
+    assert "are ignored (1): more" in said.out
     assert "1 boxes lie outside" in said.err and "not read: c.jpg" in said.err
 
 
