@@ -68,6 +68,43 @@ def test_nothing_is_written_when_a_prediction_is_on_an_unknown_image(files):
     assert not (files / "metrics.json").exists()
 
 
+def test_no_predictions_have_intervals_and_differences(files, capsys):
+    (files / "dt.json").write_text("[]")
+    evaluate(files, "--bootstrap", 5, "--compare", files / "half.json", "--output", files / "metrics.json")
+    content = json.loads((files / "metrics.json").read_text())
+    assert content["intervals"]["body"]["AP"] == [0, 0]
+    assert content["difference_intervals"]["body"]["AP"][0] < 0
+    evaluate(files, "--compare", files / "dt.json", "--bootstrap", 5)
+    out = capsys.readouterr().out
+    assert "0.00 to 0.00" in out and "-0.00" not in out and "+0.00" not in out
+
+
+def test_no_images_have_no_metrics(files):
+    (files / "gt.json").write_text('{"images": [], "annotations": []}')
+    (files / "dt.json").write_text("[]")
+    evaluate(files, "--bootstrap", 5, "--compare", files / "dt.json", "--output", files / "metrics.json")
+    content = json.loads((files / "metrics.json").read_text())
+    assert content["wholebody"]["AP"] == -1 and content["intervals"]["wholebody"]["AP"] == [-1, -1]
+
+
+@pytest.mark.parametrize("target", ["gt.json", "dt.json", "half.json", "link.json", "hard.json", "sub/../gt.json"])
+def test_no_input_is_written_over(files, target):
+    (files / "sub").mkdir()
+    (files / "link.json").symlink_to(files / "dt.json")
+    (files / "hard.json").hardlink_to(files / "gt.json")
+    before = {path: path.read_bytes() for path in files.glob("*.json")}
+    with pytest.raises(UserError, match="overwrite"):
+        evaluate(files, "--compare", files / "half.json", "--output", files / target)
+    assert {path: path.read_bytes() for path in files.glob("*.json")} == before
+
+
+def test_what_is_left_out_is_told(files, capsys):
+    predictions = json.loads((files / "dt.json").read_text())
+    (files / "dt.json").write_text(json.dumps([*predictions, {**predictions[0], "category_id": 2}]))
+    evaluate(files)
+    assert "1 of 13 predictions are left out: category_id 2 is not a person" in capsys.readouterr().err
+
+
 def test_summary_of_models(files):
     for name in ("teacher", "stage1"):
         evaluate(files, "--output", files / f"{name}.json")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
 from posedistill.evaluation.accumulate import METRICS
-from posedistill.evaluation.records import load_json
+from posedistill.evaluation.records import GroundTruth, read_ground_truth
 from posedistill.evaluation.wholebody import REPORTED, evaluate_wholebody, match_wholebody, metrics_of
-from posedistill.pipeline.evaluation_files import write_json
+from posedistill.files import dumps_json, printable, refuse_overwrite, write_atomic
 
 DESCRIPTION = """COCO-WholeBody AP and AR of body, foot, face, left and right hand, hand (their mean) and whole body.
 Equal to xtcocotools, the tool of the published numbers. Predictions: COCO results, keypoints as one list of 399 numbers
 or split as mmpose writes them."""
+MOST_SAMPLES = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("--annotations", required=True, type=Path, metavar="GT.json", help="COCO-WholeBody annotations")
     parser.add_argument("--predictions", required=True, type=Path, metavar="DT.json", help="COCO results")
-    parser.add_argument("--compare", type=Path, metavar="DT.json", help="other predictions: is the difference real?")
+    parser.add_argument(
+        "--compare", type=Path, metavar="DT.json", help="other predictions to compare with, on the same images"
+    )
     parser.add_argument(
         "--bootstrap", type=_count, default=None, metavar="N", help="95 %% intervals from N samples of the images"
     )
@@ -33,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 0")
+    if not text.isdecimal() or len(text) > 15:
+        raise argparse.ArgumentTypeError(f"found {text!r:.200}, expected a whole number of at least 0")
     return int(text)
 
 
@@ -42,26 +46,31 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print the tables, write the file; 0 if all went well."""
     if args.reference and (args.bootstrap or args.compare):
         raise UserError("--reference gives the metrics alone: leave out --bootstrap and --compare")
-    if args.output and args.output.is_dir():
-        raise UserError(f"--output {args.output}: is a folder; give the name of a file")
-    annotations, name = load_json(args.annotations, "annotations")
+    if args.bootstrap is not None and args.bootstrap > MOST_SAMPLES:
+        raise UserError(f"--bootstrap: found {args.bootstrap}, expected at most {MOST_SAMPLES}")
+    if args.output:
+        if args.output.is_dir():
+            raise UserError(f"--output {args.output}: is a folder; give the name of a file")
+        refuse_overwrite(args.output, args.annotations, args.predictions, args.compare)
+    truth = read_ground_truth(args.annotations, use_area=not args.no_area)
     if args.reference:
-        content: dict[str, Any] = evaluate_wholebody(
-            annotations, args.predictions, use_area=not args.no_area, reference=True
-        )
+        content: dict[str, Any] = evaluate_wholebody(truth, args.predictions, reference=True)
         print(metric_table(content))
     else:
-        content = _evaluate(args, annotations, name)
+        content = _evaluate(args, truth)
     if args.output:
-        write_json(args.output, content)
+        write_atomic(args.output, dumps_json(content))
     return 0
 
 
-def _evaluate(args: argparse.Namespace, annotations: Any, name: str) -> dict[str, Any]:
+def _evaluate(args: argparse.Namespace, truth: GroundTruth) -> dict[str, Any]:
     from posedistill.evaluation import bootstrap
 
     samples = args.bootstrap if args.bootstrap is not None else (1000 if args.compare else 0)
-    matched = match_wholebody(annotations, args.predictions, use_area=not args.no_area, name=name)
+    matched = match_wholebody(truth, args.predictions)
+    other = match_wholebody(truth, args.compare) if args.compare else None
+    for note in (*matched.notes, *(other.predictions.notes if other else ())):
+        print(note, file=sys.stderr)
     metrics = metrics_of(matched)
     content: dict[str, Any] = dict(metrics)
     drawn = bootstrap.resampled_metrics(matched, samples, args.seed, progress=True) if samples else None
@@ -69,15 +78,15 @@ def _evaluate(args: argparse.Namespace, annotations: Any, name: str) -> dict[str
     if drawn is not None:
         intervals = content["intervals"] = bootstrap.intervals(drawn)
     print(metric_table(metrics, intervals))
-    if args.compare:
-        other = match_wholebody(annotations, args.compare, use_area=not args.no_area, name=name)
+    if other:
         content["compared"] = metrics_of(other)
-        print(f"\n{args.compare}\n{metric_table(content['compared'])}")
+        print(f"\n{printable(args.compare)}\n{metric_table(content['compared'])}")
         if drawn is not None:
             against = bootstrap.resampled_metrics(other, samples, args.seed, progress=True)
             differences = bootstrap.paired_intervals(drawn, against)
             content["difference_intervals"] = differences
-            print(f"\n{args.predictions} − {args.compare}, paired 95 % interval of the difference of AP\n")
+            names = f"{printable(args.predictions)} − {printable(args.compare)}"
+            print(f"\n{names}, paired 95 % interval of the difference of AP\n")
             print(difference_table(metrics, content["compared"], differences))
     return content
 
@@ -102,8 +111,12 @@ def difference_table(a: dict, b: dict, intervals: Any) -> str:
         low, high = intervals[part]["AP"]
         real = "real" if low > 0 or high < 0 else "not told apart from 0"
         difference = a[part]["AP"] - b[part]["AP"]
-        rows.append([part, f"{100 * difference:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}", real])
+        rows.append([part, _points(difference), f"{_points(low)} to {_points(high)}", real])
     return _aligned(rows)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+z.2f}".replace("+0.00", "0.00")
 
 
 def _percent(value: float) -> str:

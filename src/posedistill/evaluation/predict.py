@@ -17,7 +17,7 @@ from posedistill.data.geometry import input_to_image
 from posedistill.data.store.arrow import ValPersons, ValStore
 from posedistill.devices import worker_processes
 from posedistill.errors import UserError
-from posedistill.evaluation.records import FIELDS
+from posedistill.evaluation.records import ALL_PARTS, FIELDS, GroundTruth, Predictions, body_extent
 from posedistill.evaluation.scoring import keep_best, person_scores
 from posedistill.keypoints import FLIP_INDICES, PARTS
 from posedistill.models.onnx_model import PoseModel
@@ -76,11 +76,9 @@ class Poses:
 
         No `bbox`: evaluators would take a prediction's size from it; for published numbers keypoints give the size.
         """
-        values = np.concatenate(
-            (np.round(self.keypoints, PIXEL_DIGITS), np.round(self.keypoint_scores, SCORE_DIGITS)[..., None]), axis=2
-        )
+        values, score = self._rounded()
         parts = {FIELDS[part]: values[:, where].reshape(len(values), -1).tolist() for part, where in PARTS.items()}
-        scores = np.round(self.score, SCORE_DIGITS).tolist()
+        scores = score.tolist()
         entries = []
         for i, (image_id, annotation_id) in enumerate(zip(self.image_id.tolist(), self.annotation_id.tolist())):
             entry: dict[str, Any] = {"image_id": image_id, "category_id": 1, "score": scores[i]}
@@ -88,6 +86,24 @@ class Poses:
                 entry["annotation_id"] = annotation_id
             entries.append(entry | {field: lists[i] for field, lists in parts.items()})
         return entries
+
+    def predictions(self, truth: GroundTruth) -> Predictions:
+        """What read_predictions makes of `results()`, without the way through them. UserError if values are not finite
+        or an image is not one of `truth`."""
+        keypoints, score = self._rounded()
+        if not (np.isfinite(keypoints).all() and np.isfinite(score).all()):
+            raise UserError("the model predicts values that are not finite: its training diverged, or it is damaged")
+        image = np.searchsorted(truth.image_ids, self.image_id)
+        if not np.isin(self.image_id, truth.image_ids).all():
+            raise UserError("predictions on images that the ground truth does not list")
+        scores = np.repeat(score[:, None], len(ALL_PARTS), axis=1)
+        return Predictions(image, keypoints, scores, body_extent(keypoints), self.annotation_id)
+
+    def _rounded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints [N, 133, 3] (x, y, score) and scores [N] as files keep them; + 0.0 turns −0 into 0."""
+        scores = np.round(self.keypoint_scores, SCORE_DIGITS)[..., None]
+        keypoints = np.concatenate((np.round(self.keypoints, PIXEL_DIGITS), scores), axis=2)
+        return keypoints + 0.0, np.round(self.score, SCORE_DIGITS) + 0.0
 
 
 @torch.inference_mode()

@@ -74,7 +74,7 @@ def with_hand(parts: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]
 
 
 def add_hand(values: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """[..., 6] of ALL_PARTS → [..., 7] of REPORTED: `hand` is the mean of the hands that are `present`, −1 if none is."""
+    """[..., 6] of ALL_PARTS → [..., 7] of REPORTED: `hand` is the mean of those `present`, −1 if none is."""
     hands, sides = values[..., 3:5], present[..., 3:5]
     hand = np.where(sides, hands, 0).sum(axis=-1) / np.maximum(sides.sum(axis=-1), 1)
     hand = np.where(sides.any(axis=-1), hand, -1.0)

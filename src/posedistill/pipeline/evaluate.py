@@ -16,7 +16,7 @@ from posedistill.errors import UserError
 from posedistill.evaluation import bootstrap
 from posedistill.evaluation.mean_oks import PersonOks, mean_of, mean_oks_intervals, own_box_oks
 from posedistill.evaluation.predict import Poses, predict_poses
-from posedistill.evaluation.records import GroundTruth, read_predictions
+from posedistill.evaluation.records import GroundTruth, read_ground_truth
 from posedistill.evaluation.wholebody import Matched, match_wholebody, metrics_of
 from posedistill.models.checkpoint import load_checkpoint
 from posedistill.models.macs import parameters_and_macs
@@ -124,12 +124,12 @@ def judge(
     params: Params, model: PoseModel, store: ValStore, name: str, val_set: str, size: tuple[int, int]
 ) -> Evaluation:
     """Predict and judge one validation set; `size` is (parameters, MACs) of the model. Writes nothing."""
+    truth = read_ground_truth(store.ground_truth)
     poses = predict_poses(model, store, params, device_type(params.runtime))
-    results = poses.without_duplicates(params.evaluate.nms).results()
-    matched = match_wholebody(store.ground_truth, results)  # the rounded numbers that the file will hold
-    truth = matched.truth
+    kept = poses.without_duplicates(params.evaluate.nms)
+    matched = match_wholebody(truth, kept.predictions(truth))  # the rounded numbers that the file will hold
     own = Poses.join([poses, _missing_own_poses(params, model, store, truth, poses)])
-    person_oks = own_box_oks(truth, read_predictions(own.results(), truth))
+    person_oks = own_box_oks(truth, own.predictions(truth))
     samples, seed = params.evaluate.bootstrap, params.evaluate.seed
     drawn = bootstrap.resampled_metrics(matched, samples, seed, progress=True) if samples else None
     return Evaluation(
@@ -145,7 +145,7 @@ def judge(
         persons=len(person_oks.annotation_id),
         matched=matched,
         person_oks=person_oks,
-        results=results,
+        results=kept.results(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -25,7 +25,7 @@ KEYPOINT_FIELDS = {
     "righthand": "righthand_kpts",
 }
 JOINED = 3 * NUM_KEYPOINTS  # length of `keypoints` where it holds all parts
-_COUNTS = {part: (3 * (place.stop - place.start),) for part, place in PARTS.items()}
+_COUNTS: dict[str, tuple[int, ...]] = {part: (3 * (place.stop - place.start),) for part, place in PARTS.items()}
 _COUNTS["body"] += (JOINED,)
 
 
@@ -39,7 +39,7 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(int(value)) < IDS
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """A number that a float can hold; NaN and infinity are numbers here, see `finite`."""
     if isinstance(value, float | np.floating):
         return True
@@ -84,7 +84,7 @@ def person_categories(present: set[int], persons: set[int]) -> set[int]:
     return persons | {0} if present == {0} else persons
 
 
-def is_file_name(value: object, errors: str = "surrogateescape") -> bool:
+def is_file_name(value: object, errors: str = "surrogateescape") -> TypeGuard[str]:
     """Whether a file can have this name. Undecodable bytes on the disk are lone surrogates in Python, which `errors`
     "strict" refuses."""
     if not isinstance(value, str) or value == "" or "\0" in value:
