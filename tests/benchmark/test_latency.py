@@ -2,7 +2,9 @@
 
 import argparse
 import csv
+import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import torch
 
 from posedistill.benchmark import latency
 from posedistill.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_times_are_those_of_the_calls():
@@ -62,6 +66,21 @@ def test_the_file_names_the_model_and_holds_both_runtimes(tmp_path, capsys):
             1000 * int(row["batch"]) / float(row["median_ms"]), rel=0.01
         )
     assert "onnxruntime" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("options", "folder"), [((), "runs/benchmarks"), (("--save",), "benchmarks")])
+def test_measuring_makes_no_stage_stale_unless_asked(tmp_path, monkeypatch, capsys, options, folder):
+    """`export` depends on benchmarks/latency."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.setenv("POSEDISTILL_ROOT", str(tmp_path))
+    monkeypatch.setattr("posedistill.params._check_together", lambda params: None)
+    monkeypatch.setattr(latency, "latency_rows", lambda *_, **__: [dict.fromkeys(latency.SHOWN, 1)])
+    assert measured("--size", "n", "--input-size", "32x32", *options) == 0
+    written = [str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("*.csv")]
+    assert written == [f"{folder}/latency"]
+    assert f"written to {tmp_path / folder / 'latency'}" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is read by this command"):
+        measured("--output", tmp_path / "params.yaml")
 
 
 def test_bad_arguments_are_one_clear_error(monkeypatch):

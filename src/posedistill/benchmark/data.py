@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from posedistill import project
-from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
+from posedistill.benchmark.machine import Row, add_output, output_path, print_rows, write_rows
 from posedistill.data.feed import augment as augmentation
 from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.feed.loader import TrainLoader
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", default="256x192", help="height x width (default 256x192)")
     parser.add_argument("--samples", type=int, default=300, help="samples a repetition (default 300)")
     parser.add_argument("--repeats", type=int, default=7, help="repetitions; the table shows their median (default 7)")
-    parser.add_argument("--output", type=Path, help="CSV to write (default benchmarks/data-<hardware>.csv)")
+    add_output(parser, "benchmarks/data-{}.csv")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         height, width = (int(side) for side in args.input.split("x"))
     except ValueError:
         raise UserError(f"--input {args.input}: expected height x width, such as 256x192") from None
+    output = output_path(args)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -72,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
                 rows += found
     finally:
         torch.set_num_threads(threads)
-    output = args.output or project.root() / "benchmarks" / f"data-{hardware()}.csv"
     write_rows(output, rows)
+    print(f"written to {output}")
     return 0
 
 

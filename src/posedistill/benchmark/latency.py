@@ -1,4 +1,4 @@
-"""How long a prediction takes: PyTorch and onnxruntime side by side, over batch sizes, taking turns."""
+"""Latency of a prediction over batch sizes: PyTorch and onnxruntime side by side, in alternation."""
 
 import argparse
 import re
@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from posedistill import project
-from posedistill.benchmark.machine import hardware, print_rows, write_rows
+from posedistill.benchmark.machine import add_output, output_path, print_rows, write_rows
+from posedistill.devices import choose_device
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
-from posedistill.models.macs import count_macs, count_parameters
+from posedistill.models.macs import parameters_and_macs
 from posedistill.models.onnx_model import OnnxModel
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import SIZES, load_params
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 SHOWN = ("size", "input_size", "runtime", "device", "batch", "median_ms", "p95_ms", "persons_per_s")
-FOLDER = "benchmarks/latency"  # one file a machine
+SAVED = "benchmarks/latency/{}.csv"  # one file a machine; the pipeline's `export` quotes them
 _WARM_UP = 3
 
 Predict = Callable[[Tensor], object]
@@ -33,7 +34,7 @@ def measure(
 ) -> dict[str, np.ndarray]:
     """Milliseconds of single calls of each model on `images` [B, 3, H, W]: name → [calls].
 
-    The models take turns, call by call, so that what else the machine does hits all of them alike. Ends after
+    The models alternate call by call, so that other load on the machine affects all of them alike. Ends after
     `seconds` a model, with at least 10 and at most `maximum` calls each.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
@@ -69,9 +70,10 @@ def latency_rows(
     torch.set_num_threads(threads)
     onnx_model = OnnxModel(onnx_path, threads=threads, device=device)
     which = {"size": model.size.name, "input_size": f"{model.input_size[0]}x{model.input_size[1]}"}
+    parameters, macs = parameters_and_macs(model)
     facts = {
-        "parameters": count_parameters(model),
-        "macs": count_macs(model),
+        "parameters": parameters,
+        "macs": macs,
         "file_bytes": Path(onnx_path).stat().st_size,
         "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,
@@ -117,17 +119,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="on the CPU (%(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="a runtime and batch size (%(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--output", type=Path, help=f"CSV; default: {FOLDER}/<hardware>.csv")
+    add_output(parser, SAVED)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write."""
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch finds no GPU here, allowed: cpu")
+    choose_device(args.device)
     if min(args.batch or BATCHES) < 1 or args.threads < 1 or not args.seconds > 0:
         raise UserError("--batch and --threads must be at least 1, --seconds above 0")
-    root = project.root()
-    params = load_params(root / "params.yaml")
+    output = output_path(args, args.device)
+    params = load_params(project.root() / "params.yaml")
     input_size = parse_size(args.input_size) if args.input_size else params.input.size
     rows: list[dict[str, object]] = []
     for size in args.size or [params.student.size]:
@@ -139,7 +140,6 @@ def run(args: argparse.Namespace) -> int:
             rows += latency_rows(
                 model, path, batches=batches, threads=args.threads, device=args.device, seconds=args.seconds
             )
-    output = args.output or root / FOLDER / f"{hardware(args.device)}.csv"
     write_rows(output, rows)
     print_rows([{name: row[name] for name in SHOWN} for row in rows])
     print(f"written to {output}")

@@ -1,5 +1,6 @@
-"""What a measurement carries: the hardware's name, and a table that people and programs read."""
+"""Measurements: the hardware's name, where tables are written, and tables for people and programs."""
 
+import argparse
 import csv
 import io
 import platform
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from posedistill.devices import cores
-from posedistill.files import write_atomic
+from posedistill import project
+from posedistill.files import refuse_overwrite, write_atomic
+from posedistill.parallel import cores
 
 Row = Mapping[str, object]
 
@@ -35,6 +37,23 @@ def _processor() -> str:
         lines = []
     found = (line.split(":", 1)[1] for line in lines if line.startswith("model name"))
     return next(found, platform.processor() or "cpu")
+
+
+def add_output(parser: argparse.ArgumentParser, saved: str) -> None:
+    """Options for the file to write. `saved` is the committed file's name, with {} for the hardware."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", type=Path, metavar="CSV", help="default: runs/benchmarks/…, and nothing is stale")
+    where.add_argument("--save", action="store_true", help=f"write {saved.format('<hardware>')}, to be committed")
+    parser.set_defaults(saved=saved)
+
+
+def output_path(args: argparse.Namespace, device: str = "cpu") -> Path:
+    """The CSV to write, as the options of `add_output` say; never the settings."""
+    saved = Path(args.saved.format(hardware(device)))
+    folder = Path() if args.save else Path("runs")
+    output = args.output or project.root() / folder / saved
+    refuse_overwrite(output, project.root() / "params.yaml")
+    return output
 
 
 def columns(rows: Sequence[Row]) -> list[str]:

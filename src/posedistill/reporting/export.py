@@ -16,7 +16,7 @@ from posedistill.reporting.pictures import contact_sheet, prediction_beside_trut
 from posedistill.reporting.style import BLUE, ORANGE, PART_NAMES
 from posedistill.reporting.tables import Table
 
-LATENCY = Path("benchmarks/latency")  # one CSV a machine, written by  python -m posedistill benchmark latency
+LATENCY = Path("benchmarks/latency")  # one CSV a machine, written by  python -m posedistill benchmark latency --save
 
 
 def facts(exported: Exported) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def read_latency(folder: str | Path = LATENCY) -> pd.DataFrame:
     """All that was measured: the columns of the CSV files, and `machine`, the file's name with size and input."""
     files = sorted(Path(folder).glob("*.csv"))
     if not files:
-        raise UserError(f"{folder}: no measured times, make them with  python -m posedistill benchmark latency")
+        raise UserError(f"{folder}: no measured times; make them with  python -m posedistill benchmark latency --save")
     tables = [pd.read_csv(file).assign(machine=file.stem) for file in files]
     latency = pd.concat(tables, ignore_index=True)
     latency["machine"] += ": " + latency["size"] + " " + latency["input_size"]
