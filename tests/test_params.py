@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,18 @@ from posedistill.params import (
     from_settings,
     load_params,
     read_settings,
+    record_reads,
     to_settings,
 )
 from posedistill.stages import stage_params, stage_settings
 
 ROOT = Path(__file__).parents[1]
+DEFAULT = json.dumps(read_settings(ROOT / "params.yaml"))
 
 
 @pytest.fixture
 def settings() -> dict:
-    return read_settings(ROOT / "params.yaml")
+    return json.loads(DEFAULT)
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +165,7 @@ def test_detector_boxes_need_detections(settings):
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), st.lists, max_leaves=4), st.data())
 def test_any_value_anywhere_is_read_or_refused_with_its_key(value, data):
-    settings = read_settings(ROOT / "params.yaml")
+    settings = json.loads(DEFAULT)
     section = data.draw(st.sampled_from(list(SECTIONS)))
     leaf = data.draw(st.sampled_from(list(settings[section])))
     try:
@@ -239,6 +242,111 @@ def test_files_that_are_no_settings(tmp_path):
             load_params(tmp_path / name)
     with pytest.raises(UserError, match="cannot be read"):
         load_params(tmp_path / "absent.yaml")
+
+
+NESTED = "&a [x, x, x, x, x, x, x, x, x]"
+BOMB = "[" + NESTED + "".join(f", &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghijk")) + "]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("alpha: 7e-5", f"alpha: {'1' * 400}", "loss.alpha: found 1111"),
+        ("epochs: 4", f"epochs: {'1' * 400}", "teacher.epochs: found 1111"),
+        ("epochs: 4", f"epochs: {'1' * 5000}", "cannot be read as a settings file (Exceeds the limit"),
+        ("epochs: 4", f"epochs: 0x{'f' * 5000}", "teacher.epochs: found a number of 20000 bits"),
+        ("alpha: 7e-5", f"alpha: {'[' * 600}{']' * 600}", "nested too deeply"),
+        ("alpha: 7e-5", f"alpha: {BOMB}", "loss.alpha: found [['x', "),
+        (
+            "weak:                    # replaces the values above",
+            f"weak:\n    hsv: {BOMB}",
+            "augment.weak.hsv: found [[",
+        ),
+        ("  beta", f"  bomb: {BOMB}\n  beta", "loss.bomb: unknown key"),
+        ("alpha: 7e-5", "alpha: &a [*a]", "loss.alpha: found [[[...]]]"),
+        ("alpha: 7e-5", "alpha: .nan", "loss.alpha: found nan"),
+        ("alpha: 7e-5", "alpha: -.inf", "loss.alpha: found -inf"),
+        ("alpha: 7e-5", "alpha: 2001-13-01", "cannot be read as a settings file (month"),
+        (
+            "alpha: 7e-5",
+            "alpha: 7e-5\n  alfa: 1",
+            "loss.alfa: unknown key (did you mean loss.alpha?): remove it; allowed: ",
+        ),
+        ("alpha: 7e-5", "alpha: 7e-5\n  5: 1", 'loss."5": unknown key'),
+        ("device: auto", "device: cudaa", "runtime.device: found cudaa, allowed: auto | cpu | cuda"),
+        ("device: auto", f"device: {'x' * 1000}", 'runtime.device: found "xxx'),
+        ("device: auto", r'device: "\uD800 \e[31m"', r'runtime.device: found "\ud800 \u001b[31m"'),
+        ("loss:", "loss: null\nlost:", "lost: unknown key (did you mean loss?)"),
+        ("train:\n  batch", "train: null\nx:\n  batch", "x: unknown key"),
+    ],
+)
+def test_what_no_setting_can_be_is_one_short_line(old, new, expected, tmp_path):
+    file = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        load_params(file)
+    line = str(caught.value)
+    assert expected in line and "\n" not in line
+    found = line.partition("found ")[2].partition(", allowed")[0]
+    assert len(found) <= 200
+    line.encode()
+
+
+def test_encodings(tmp_path):
+    file, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    file.write_text(text, encoding="utf-8-sig")  # a byte order mark, as Windows editors write it
+    assert load_params(file) == load_params(ROOT / "params.yaml")
+    file.write_text(text, encoding="utf-16")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_params(file)
+
+
+def test_reads_are_recorded(settings):
+    params = from_settings(changed(settings, "teacher.augment", {"rotation": 90}))
+    with record_reads() as reads:
+        assert params.input.size == (128, 96)
+        _ = params.train.ema.momentum, params.augment.weakened().flip, params.data.train[0].seed
+        params.augment_for("teacher")
+    assert reads == {
+        *("input.height", "input.width", "train.ema", "augment.weak", "augment.flip"),
+        *("data.train", "teacher.augment"),
+    }
+    _ = params.loss.alpha
+    assert "loss.alpha" not in reads
+
+
+def test_tables_and_keys_are_no_reads(settings):
+    params = from_settings(settings)
+    with record_reads() as reads:
+        to_settings(params)
+        dict(params.loss.present()), params.train.dump(), params.augment.replaced(flip=0.1), repr(params)
+        assert copy.deepcopy(params) == params == pickle.loads(pickle.dumps(params))
+    assert reads == set()
+
+
+def test_all_processes_append_their_reads_to_a_file(settings, tmp_path):
+    program = (
+        "import multiprocessing, sys\n"
+        "from posedistill.params import load_params\n"
+        "params = load_params(sys.argv[1])\n"
+        "params.loss.alpha, params.loss.alpha\n"
+        "worker = multiprocessing.get_context('fork').Process(target=lambda: params.student.size)\n"
+        "worker.start(), worker.join()\n"
+    )
+    environment = {"PYTHONPATH": str(ROOT / "src"), "POSEDISTILL_READS": str(tmp_path / "reads")}
+    subprocess.run([sys.executable, "-c", program, ROOT / "params.yaml"], check=True, env=environment)
+    assert (tmp_path / "reads").read_text().splitlines() == ["loss.alpha", "student.size"]
+
+
+def test_replaced_values_are_checked(settings):
+    params = from_settings(settings)
+    assert params.augment.replaced({"rotation": 40}).rotation == 40.0
+    assert params.loss.replaced(beta=0.5, gamma=2).dump() == settings["loss"] | {"beta": 0.5, "gamma": 2.0}
+    for values in ({"beta": -1}, {"betta": 1}):
+        with pytest.raises(ValueError, match=next(iter(values))):
+            params.loss.replaced(values)
 
 
 def test_numbers_follow_yaml_1_2(tmp_path):

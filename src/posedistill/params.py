@@ -8,8 +8,9 @@ import difflib
 import json
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,18 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a settings file ({error.__class__.__name__})") from error
-    try:
         return _mapping(str(path), json.loads(content) if path.suffix == ".json" else _yaml(path, content))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    except (RecursionError, ValueError) as error:  # thousands of brackets; thousands of digits, a date that is none
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0][:200]
-        raise UserError(f"{path}: cannot be read as a settings file ({reason})") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except UnicodeDecodeError:
+        reason = "not UTF-8"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError as error:  # a number of thousands of digits, a date that does not exist
+        reason = str(error)[:200]
+    raise UserError(f"{path}: cannot be read as a settings file ({reason})")
 
 
 def _yaml(path: Path, content: str) -> Any:
@@ -69,7 +73,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     settings = read_settings(path)
     for name in SECTIONS:
         if name not in settings:
-            raise UserError(f"{name}: missing in {path}, allowed: see params.yaml of this version")
+            raise UserError(f"{name}: section missing in {path}, allowed: see params.yaml of this version")
     return from_settings(settings)
 
 
@@ -141,8 +145,7 @@ if "POSEDISTILL_READS" in os.environ:
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:
-    """`value` itself if it is a mapping with text keys."""
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, Mapping):
         raise _fail(key, value, "a mapping of keys to values")
     return dict(value)
 
@@ -158,7 +161,8 @@ def _shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         short = value if len(value) <= 80 else f"{value[:77]}..."
-        return short if short.isidentifier() else json.dumps(short, ensure_ascii=False)
+        quoted = short if short.isidentifier() else json.dumps(short, ensure_ascii=False)
+        return quoted.encode(errors="backslashreplace").decode()
     bounded = reprlib.Repr()
     bounded.maxlevel, bounded.maxlist, bounded.maxdict, bounded.maxlong = 2, 4, 4, 40
     try:
@@ -167,8 +171,8 @@ def _shown(value: Any) -> str:
         return f"a number of {value.bit_length()} bits" if isinstance(value, int) else "a number of too many digits"
 
 
-def _unknown(section: str, name: str, known: Iterable[str]) -> UserError:
-    known, prefix = list(known), f"{section}." if section else ""
+def _unknown(section: str, name: str, known: Sequence[str]) -> UserError:
+    prefix = f"{section}." if section else ""
     near = difflib.get_close_matches(name[:80], known, n=1)
     hint = f" (did you mean {prefix}{near[0]}?)" if near else ""
     return UserError(f"{prefix}{_shown(name)}: unknown key{hint}: remove it; allowed: {', '.join(known)}")
@@ -179,32 +183,40 @@ def _one_line(error: ValidationError, settings: Any) -> UserError:
     problem = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     unknown, missing = problem["type"] in ("extra_forbidden", "invalid_key"), problem["type"] == "missing"
     *parents, last = problem["loc"]
-    schema, key, value = Params.model_json_schema(), "", settings
+    schema, key, value = _schema(), "", settings
     models = schema["$defs"]
     for part in parents if unknown else (*parents, last):
-        options = _options(schema, models)
-        if isinstance(part, int):
-            inner = next((option["items"] for option in options if "items" in option), None)
-        else:
-            inner = next(
-                (option["properties"][part] for option in options if part in option.get("properties", ())), None
-            )
-        if inner is None:  # a branch of a union, or one number of a pair: told as a whole
+        inner = _inner(_options(schema, models), part)
+        if inner is None:  # a branch of a union, or one number of a pair: reported as a whole
             break
         key = f"{key}[{part}]" if isinstance(part, int) else f"{key}.{part}".lstrip(".")
         schema, value = inner, None if missing and part is last else value[part]
+    options = _options(schema, models)
     if unknown:
-        return _unknown(
-            key, str(last), (name for option in _options(schema, models) for name in option.get("properties", ()))
-        )
-    allowed = " or ".join(_in_words(option) for option in _options(schema, models))
+        return _unknown(key, str(last), [name for option in options for name in option.get("properties", ())])
+    allowed = " or ".join(map(_in_words, options))
     return UserError(f"{key}: missing, allowed: {allowed}") if missing else _fail(key, value, allowed)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return Params.model_json_schema()
 
 
 def _options(schema: dict[str, Any], models: dict[str, Any]) -> list[dict[str, Any]]:
     """The alternatives of a JSON schema, with references followed."""
     options = schema.get("anyOf", [schema])
     return [models[option["$ref"].removeprefix("#/$defs/")] if "$ref" in option else option for option in options]
+
+
+def _inner(options: list[dict[str, Any]], part: str | int) -> dict[str, Any] | None:
+    """The schema of a key of a mapping or of an entry of a list."""
+    for option in options:
+        if isinstance(part, int) and "items" in option:
+            return option["items"]
+        if part in option.get("properties", ()):
+            return option["properties"][part]
+    return None
 
 
 def _in_words(schema: dict[str, Any]) -> str:
