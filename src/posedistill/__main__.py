@@ -1,10 +1,12 @@
-"""The command line: python -m posedistill COMMAND. Each command's arguments live in the room that it belongs to."""
+"""The command line: python -m posedistill COMMAND. Each command's arguments live in its own module."""
 
 import argparse
 import importlib
+import os
 import sys
 
 from posedistill.errors import UserError
+from posedistill.files import printable, refusal
 
 # name → (module with add_arguments and run, what it does)
 COMMANDS = {
@@ -29,21 +31,35 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; bad input is one line on stderr and exit code 2."""
+    """Run a command; bad input and what the machine refuses (a full disk) are one line on stderr and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = next((argument for argument in arguments if argument in COMMANDS), None)
     try:
         parsed = build_parser(command).parse_args(arguments)
-        return importlib.import_module(COMMANDS[parsed.command][0]).run(parsed)
+        code = importlib.import_module(COMMANDS[parsed.command][0]).run(parsed)
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"posedistill {command}: {error}", file=sys.stderr)
-        return 2
+        return _end(f"posedistill {command}: {error}", 2)
     except KeyboardInterrupt:
-        print(f"posedistill {command}: interrupted", file=sys.stderr)
-        return 130
+        return _end(f"posedistill {command}: interrupted", 130)
     except BrokenPipeError:  # as in `… | head`
-        sys.stderr.close()
-        return 1
+        return _end("", 1)
+    except OSError as error:
+        if not (reason := refusal(error)):
+            raise
+        return _end(f"posedistill {command}: {printable(str(error.filename or 'output'))}: {reason}", 2)
+
+
+def _end(line: str, code: int) -> int:
+    """Print `line`; what stdout has not taken by now is dropped, or Python would complain about it at exit."""
+    if line:
+        print(line, file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 if __name__ == "__main__":

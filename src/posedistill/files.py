@@ -27,6 +27,11 @@ _REFUSALS = {
 }
 
 
+def refusal(error: OSError) -> str | None:
+    """What the machine refuses, such as a full disk, in words; None for other errors, which are the program's."""
+    return _REFUSALS.get(error.errno or 0)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, which takes its place when the block ends well.
@@ -44,8 +49,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         _remove(temporary)
-        if error.errno in _REFUSALS:
-            raise UserError(f"cannot write {path}: {_REFUSALS[error.errno]}") from error
+        if reason := refusal(error):
+            raise UserError(f"cannot write {printable(path)}: {reason}") from error
         raise
     except BaseException:
         _remove(temporary)
@@ -68,7 +73,7 @@ def writable_folder(path: str | Path) -> Path:
             return path
     except OSError as error:
         reason = "it is a file, expected a folder" if path.is_file() else error.strerror
-        raise UserError(f"cannot write into {path}: {reason}") from error
+        raise UserError(f"cannot write into {printable(path)}: {reason}") from error
 
 
 def refuse_overwrite(output: str | Path | Iterable[Path], *inputs: str | Path | None) -> None:
