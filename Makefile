@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro mend back experiments seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu deps data clean
+.PHONY: help setup repro mend back experiments seeds ablation sweep unlabelled verify test test-all lint types lab html recipe pretrain gpu data clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,9 +92,6 @@ pretrain: setup  ## train the starting weights in assets/backbones anew
 
 gpu:  ## all GPU measurements and a short real training
 	bash benchmarks/gpu.sh
-
-deps: setup  ## bring the code files listed in dvc.yaml in step with the imports
-	python scripts/pipeline_deps.py --write
 
 data: setup  ## import assets/ as data/ anew, after a change of assets/
 	@# Into an existing folder dvc would import data/assets.

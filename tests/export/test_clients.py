@@ -100,7 +100,3 @@ def test_our_own_onnx_prediction_is_the_same(exported, image, ours):
     estimator = PoseEstimator(OnnxModel(exported))
     found = estimator(estimator.crop(image, BOXES))
     assert mean_distance(found[..., :2], ours[..., :2]) <= 0.01
-
-
-def test_the_readme_shows_the_script_as_it_is():
-    assert f"```python\n{SCRIPT.read_text()}```" in (SCRIPT.parents[1] / "README.md").read_text(encoding="utf-8")
