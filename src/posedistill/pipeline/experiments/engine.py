@@ -134,7 +134,7 @@ def _queue(repo: Any, plan: Plan, runs: Sequence[Run]) -> None:
 def _wait(repo: Any, plan: Plan, names: Sequence[str], jobs: int) -> None:
     """Follow the queue until all of `names` are through, with workers as long as there is work for them."""
     queue = repo.experiments.celery_queue
-    pending, started, idle = set(names), 0.0, 0
+    pending, started, idle = set(names), float("-inf"), 0
     with progress(desc=plan.name, unit="experiments", total=len(names)) as bar:
         while pending:
             # First what waits, then what runs: an experiment that starts meanwhile is in both, never in none.

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
+from posedistill.evaluation.evaluate import rounded
 from posedistill.evaluation.mean_oks import PersonOks, paired_mean_oks_difference
 from posedistill.files import write_atomic
 from posedistill.params import read_settings
-from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, read_person_oks, rounded
+from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, read_person_oks
 from posedistill.pipeline.experiments import PLANS, engine, unlabelled
 from posedistill.pipeline.experiments.plan import Plan
 
