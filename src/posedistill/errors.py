@@ -24,7 +24,8 @@ def shorten(value: object) -> str:
         text = value if isinstance(value, str) else _REPR.repr(value)
     except ValueError:  # Python refuses to print integers of thousands of digits
         text = f"a very large {type(value).__name__}"
-    line = " ".join(text[: 10 * LIMIT].split())
+    text = text[: 10 * LIMIT].encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8
+    line = " ".join(text.split())
     if len(line) <= LIMIT:
         return line
     return (line[: LIMIT - 1].rpartition(" ")[0] or line[: LIMIT - 2]) + " …"

@@ -180,9 +180,9 @@ def read_predictions(source: Any, truth: GroundTruth) -> Predictions:
         if one.get("annotation_id") is not None:
             own[i] = whole(name, where, one, "annotation_id")
     for field, values in (("keypoints", keypoints), ("score", score), ("bbox", boxes)):
-        good = np.isfinite(values).reshape(len(persons), -1).all(axis=1) if len(persons) else np.ones(0, dtype=bool)
+        good = (np.abs(values) < LARGEST).reshape(len(persons), -1).all(axis=1) if persons else np.ones(0, dtype=bool)
         if not good.all():
-            raise UserError(f"{name}: predictions[{rows[int(np.argmin(good))]}]: {field}: not finite")
+            raise UserError(f"{name}: predictions[{rows[int(np.argmin(good))]}]: {field}: not finite, or beyond 1e9")
     return Predictions(
         image=np.array([index[one["image_id"]] for one in persons], dtype=np.int64),
         keypoints=keypoints,
