@@ -20,6 +20,7 @@ from posedistill.data.store.arrow import (
 )
 from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
+from posedistill.evaluation.evaluate import evaluate_store
 from posedistill.evaluation.mean_oks import mean_of, mean_oks
 from posedistill.evaluation.predict import Poses, forward, predict_poses, predict_store
 from posedistill.evaluation.records import FIELDS
@@ -167,8 +168,8 @@ def test_a_model_for_another_input_size_is_refused(store, params):
 def test_mean_oks_with_detections_uses_the_persons_own_boxes(tmp_path, params):
     own, detected = write_store(tmp_path / "own"), write_store(tmp_path / "detected", boxes="detections")
     size = (1, 2)
-    a = stage.judge(params, Finder(), own, "stage1", "own", size)
-    b = stage.judge(params, Finder(), detected, "stage1", "detected", size)
+    a = evaluate_store(params, Finder(), own, "stage1", "own", size)
+    b = evaluate_store(params, Finder(), detected, "stage1", "detected", size)
     assert b.mean_oks == pytest.approx(a.mean_oks)
     assert all("annotation_id" not in one for one in b.results)
     assert b.person_oks.annotation_id.tolist() == [1, 2, 3]
@@ -218,3 +219,12 @@ def test_missing_model_is_one_clear_line(tmp_path, params, monkeypatch):
     write_store(Path("prepared/val-a"))
     with pytest.raises(UserError, match=r"models/stage1\.safetensors"):
         stage.evaluate_model(params, "stage1")
+
+
+def test_a_model_of_another_size_than_the_settings_is_one_line_that_names_both(tmp_path, params, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_store(Path("prepared/val-a"))
+    save_checkpoint(build_rtmpose("t", params.input.size), Path("models/stage1.safetensors"))
+    with pytest.raises(UserError, match=r"stage1\.safetensors: .*size n .*student\.size.* size t "):
+        stage.evaluate_model(params, "stage1")
+    assert not Path("predictions").exists()

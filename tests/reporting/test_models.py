@@ -9,10 +9,12 @@ from reporting.made_up import annotations, predictions
 
 from posedistill.evaluation.mean_oks import mean_of, person_oks
 from posedistill.evaluation.wholebody import evaluate_wholebody
+from posedistill.pipeline.compare import compare_models
 from posedistill.pipeline.evaluation_files import (
     METRICS,
     person_oks_file,
     predictions_file,
+    summarise,
     write_json,
     write_person_oks,
 )
@@ -46,7 +48,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gains_have_the_sign_of_what_was_put_in(evaluated: None):
-    found = models.compare_models(samples=60, seed=0)
+    found = compare_models(samples=60, seed=0)
     gain = found.oks["stage 1 − baseline"]["wholebody"]
     assert gain.significant and gain.low > 0
     assert not found.oks["stage 2 − stage 1"]["wholebody"].significant
@@ -57,13 +59,13 @@ def test_gains_have_the_sign_of_what_was_put_in(evaluated: None):
 
 
 def test_further_validation_sets_are_compared_by_themselves(evaluated: None):
-    alone = models.compare_models(samples=20, seed=0)
+    alone = compare_models(samples=20, seed=0)
     assert models.other_sets_tables(alone) == []
     reversed_errors = dict(zip(ERRORS, reversed(ERRORS.values())))
     for model, other in evaluation_files("ubody", reversed_errors, "ubody").items():
         metrics = json.loads((METRICS / f"{model}.json").read_text())
         write_json(METRICS / f"{model}.json", {**metrics, "other_sets": {"ubody": other}})
-    both = models.compare_models(samples=20, seed=0)
+    both = compare_models(samples=20, seed=0)
     assert both.oks == alone.oks and both.ap == alone.ap
     (table,) = models.other_sets_tables(both)
     assert table.frame.index.name == "ubody, %" and list(table.frame.index) == [
@@ -80,7 +82,7 @@ def test_further_validation_sets_are_compared_by_themselves(evaluated: None):
 
 
 def test_published_rows_stand_below_and_apart(evaluated: None):
-    table = models.models_table(models.compare_models(samples=20, seed=0))
+    table = models.models_table(compare_models(samples=20, seed=0))
     assert list(table.frame.index)[:4] == ["teacher", "baseline", "stage 1", "stage 1 + 2"]
     assert set(table.marked) == set(list(table.frame.index)[4:])
     assert table.frame.loc["baseline", "AP gain [95 %]"] is None
@@ -89,8 +91,18 @@ def test_published_rows_stand_below_and_apart(evaluated: None):
     assert dict(zip(head, rows[1]))["parameters, M"] == "0.60"
 
 
+def test_the_summary_holds_ap_and_mean_oks_of_each_model(evaluated: None):
+    summary = summarise([METRICS / f"{model}.json" for model in ERRORS])
+    metrics = json.loads((METRICS / "stage1.json").read_text())
+    assert json.loads((METRICS / "summary.json").read_text()) == summary and list(summary) == list(ERRORS)
+    parts = ("wholebody", "body", "foot", "face", "hand")
+    expected = {part: metrics[part]["AP"] for part in parts}
+    expected["mean_oks"] = {part: metrics["mean_oks"][part] for part in parts}
+    assert summary["stage1"] == expected
+
+
 def test_part_values_are_percentages(evaluated: None):
-    values = models.part_values(models.compare_models(samples=5, seed=0))
+    values = models.part_values(compare_models(samples=5, seed=0))
     assert 1 < values["stage1"]["wholebody"] <= 100
 
 

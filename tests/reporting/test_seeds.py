@@ -1,8 +1,5 @@
 """Results over training seeds: spread, pooled differences, and whether they belong to a run."""
 
-import json
-from pathlib import Path
-
 from posedistill.reporting import ablation, seeds
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")
@@ -37,19 +34,3 @@ def test_words_say_what_is_significant_and_in_how_many_seeds():
     assert "a real gain" in text
     assert "2 of 2 seeds" in text
     assert "stage 1 − baseline (+4.5)" in ablation.conclusion(RESULTS)
-
-
-def test_results_of_other_settings_are_not_shown():
-    same = {"baseline": metric(0.3), "stage1": metric(0.35)}
-    other = {"baseline": metric(0.3), "stage1": metric(0.36)}
-    table, _, text = seeds.beside(RESULTS, same)
-    assert "31.0 ± 1.4" in repr(table) and "a real gain" in repr(text)
-    (text,) = seeds.beside(RESULTS, other)
-    assert "not of this run" in repr(text)
-
-
-def test_without_results_the_report_says_how_to_get_them(tmp_path: Path):
-    (text,) = seeds.beside(seeds.read_results(tmp_path / "none.json"), {})
-    assert "make seeds" in repr(text)
-    (tmp_path / "some.json").write_text(json.dumps(RESULTS))
-    assert seeds.read_results(tmp_path / "some.json") == RESULTS

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from posedistill.evaluation.evaluate import DIGITS
 from posedistill.evaluation.mean_oks import PersonOks
 from posedistill.evaluation.records import ALL_PARTS, load_json
 from posedistill.files import dumps_json, write_atomic
 
 PREDICTIONS = Path("predictions")
 METRICS = Path("reports/metrics")
-METRIC_DIGITS = 6  # sums of many floats differ in the last bits from machine to machine
 SUMMARY_PARTS = ("wholebody", "body", "foot", "face", "hand")
 
 
@@ -34,22 +34,13 @@ def write_json(path: str | Path, content: Any, *, pretty: bool = True) -> None:
     write_atomic(path, dumps_json(content, pretty=pretty))
 
 
-def rounded(value: Any, digits: int = METRIC_DIGITS) -> Any:
-    """The same structure with every float rounded."""
-    if isinstance(value, Mapping):
-        return {key: rounded(item, digits) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(item, digits) for item in value]
-    return round(float(value), digits) if isinstance(value, (float, np.floating)) else value
-
-
 def write_person_oks(path: str | Path, persons: PersonOks) -> None:
     """One row a person: annotation_id, image_id and the OKS of each part (null where it has no labelled keypoint)."""
     rows = [
         {
             "annotation_id": annotation,
             "image_id": image,
-            "oks": [None if np.isnan(x) else round(x, METRIC_DIGITS) for x in oks],
+            "oks": [None if np.isnan(x) else round(x, DIGITS) for x in oks],
         }
         for annotation, image, oks in zip(
             persons.annotation_id.tolist(), persons.image_id.tolist(), persons.oks.tolist()
@@ -72,14 +63,16 @@ def read_person_oks(path: str | Path) -> PersonOks:
 def summarise(
     metric_files: Sequence[str | Path] | Mapping[str, str | Path], path: str | Path = METRICS / "summary.json"
 ) -> dict:
-    """Write model → AP of the whole body, body, foot, face and hand, from files of metrics; → what was written.
+    """Write model → AP of the whole body, body, feet, face and hands, and their `mean_oks`, from files of metrics.
 
-    The models are named after their files, or as the mapping says.
+    Models are named after their files, or as the mapping says. Returns what was written.
     """
     named = metric_files if isinstance(metric_files, Mapping) else {Path(file).stem: file for file in metric_files}
-    summary = {}
+    summary: dict[str, dict[str, Any]] = {}
     for model, file in named.items():
         metrics = load_json(file, "metrics")[0]
         summary[model] = {part: metrics[part]["AP"] for part in SUMMARY_PARTS}
+        if "mean_oks" in metrics:
+            summary[model]["mean_oks"] = {part: metrics["mean_oks"][part] for part in SUMMARY_PARTS}
     write_json(path, summary)
     return summary

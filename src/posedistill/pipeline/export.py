@@ -24,7 +24,7 @@ from posedistill.models.macs import count_macs, count_parameters
 from posedistill.models.onnx_model import OnnxModel, PoseModel
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Params
-from posedistill.pipeline.evaluate import PREPARED, load_model, val_sets
+from posedistill.pipeline.evaluate import PREPARED, load_trained, val_sets
 
 STUDENT = "stage2"
 PATH = Path("models/student.onnx")
@@ -65,7 +65,7 @@ def export_student(params: Params) -> Exported:
         RuntimeError: the file does not compute what the model computes; it is then removed.
     """
     torch.set_num_threads(params.runtime.threads)
-    model = load_model(params, STUDENT)
+    model = load_trained(params, STUDENT)
     store = ValStore(PREPARED / f"val-{val_sets()[0]}")
     size = export_onnx(model, PATH, params.export.opset, params.augment.box_padding)
     onnx_model = OnnxModel(PATH, threads=params.runtime.threads)

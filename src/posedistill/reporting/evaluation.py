@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from PIL import Image
 
 from posedistill.data.store.arrow import ValStore
 from posedistill.evaluation.accumulate import RECALLS, curves
+from posedistill.evaluation.evaluate import Evaluation
 from posedistill.evaluation.matching import THRESHOLDS, PartMatches
 from posedistill.evaluation.records import ALL_PARTS
 from posedistill.evaluation.wholebody import REPORTED, Matched
@@ -24,9 +25,6 @@ from posedistill.reporting.pictures import contact_sheet, prediction_beside_trut
 from posedistill.reporting.style import BLUE, GREY, MODEL_NAMES, ORANGE, PART_COLORS, PART_NAMES, SKY
 from posedistill.reporting.tables import Plain, Table, interval
 from posedistill.reporting.weaknesses import Paired, worst_persons
-
-if TYPE_CHECKING:
-    from posedistill.pipeline.evaluate import Evaluation
 
 PART_STYLES = {
     "body": "-",
