@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "posedistill"
 
 # From the ground up: a room may import itself and what stands before it.
 ORDER = (
-    ("errors", "parent", "progress", "parallel", "files", "project", "params_sections", "params", "fingerprint"),
+    ("errors", "parent", "progress", "parallel", "files", "project", "params_sections", "params", "stages", "fingerprint"),
     ("keypoints",),
     ("devices",),
     ("synthetic",),
