@@ -1,7 +1,7 @@
-"""Persons a second of the data path on one core, step by step, and what travels to the device.
+"""Throughput of the data path on one core, step by step, and what travels to the device.
 
-Times are CPU times of one thread, so that other work on the machine counts as little as possible; the row `torch.mm`
-(1024x1024x1024, float32) says how fast the core was at that moment.
+Times are CPU times of one thread, so that other load on the machine hardly matters; the row `torch.mm` (1024x1024x1024,
+float32) says how fast the core was at that moment.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 import torch
 
 from posedistill import project
-from posedistill.benchmark.machine import Row, add_output, output_path, print_rows, write_rows
+from posedistill.benchmark.machine import Row, add_output, output_path, parse_size, print_rows, write_rows
 from posedistill.data.feed import augment as augmentation
 from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.feed.loader import TrainLoader
@@ -27,6 +28,7 @@ from posedistill.data.feed.pixel_changes import apply_median
 from posedistill.data.store import jpeg
 from posedistill.data.store.arrow import TrainStore
 from posedistill.errors import UserError
+from posedistill.files import files_below
 from posedistill.parallel import cores
 from posedistill.params import Params, from_settings, load_params, to_settings
 from posedistill.pipeline.prepare import prepare
@@ -43,36 +45,35 @@ BATCH = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `benchmark data`."""
     parser.description = (
-        "Persons/s a core of the training samples: the worker alone, the device part, both; on rendered persons and, "
-        "where it is at hand, on the real photographs of the tests. Writes benchmarks/data-<hardware>.csv."
+        "Training samples per second and core: the worker alone, the device part, both; on rendered people and, where "
+        "present, on the real photographs of the tests."
     )
     parser.add_argument("--real", type=Path, help="COCO folder with test photographs (default: ../shared/real/coco)")
-    parser.add_argument("--images", type=int, default=96, help="rendered pictures (default 96)")
-    parser.add_argument("--input", default="256x192", help="height x width (default 256x192)")
-    parser.add_argument("--samples", type=int, default=300, help="samples a repetition (default 300)")
-    parser.add_argument("--repeats", type=int, default=7, help="repetitions; the table shows their median (default 7)")
+    parser.add_argument("--images", type=int, default=96, help="rendered pictures (default %(default)s)")
+    parser.add_argument("--input", default="256x192", help="height x width (default %(default)s)")
+    parser.add_argument("--samples", type=int, default=300, help="samples per repetition (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=7, help="repetitions, for the median (default %(default)s)")
     add_output(parser, "benchmarks/data-{}.csv")
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        height, width = (int(side) for side in args.input.split("x"))
-    except ValueError:
-        raise UserError(f"--input {args.input}: expected height x width, such as 256x192") from None
-    output = output_path(args)
+    """Measure, print and write."""
+    size, output = parse_size("--input", args.input), output_path(args)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     rows: list[Row] = []
-    try:
-        with tempfile.TemporaryDirectory() as folder, _checkpoints_in(Path(folder)):
-            for name, P in _data_sets(args, (height, width), Path(folder)):
-                found = measure(name, P, Path(folder) / name, samples=args.samples, repeats=args.repeats)
-                print_rows(found)
-                rows += found
-    finally:
-        torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with patch.dict(os.environ, POSEDISTILL_CHECKPOINTS=f"{folder}/checkpoints"):  # none in the project
+                for name, P in _data_sets(args, size, Path(folder)):
+                    found = measure(P, Path(folder) / name, samples=args.samples, repeats=args.repeats)
+                    rows += [{"data": name, "input": f"{size[0]}x{size[1]}", **row} for row in found]
+        finally:
+            torch.set_num_threads(threads)
+    print_rows(rows)
     write_rows(output, rows)
     print(f"written to {output}")
     return 0
@@ -80,98 +81,63 @@ def run(args: argparse.Namespace) -> int:
 
 def _data_sets(args: argparse.Namespace, size: tuple[int, int], folder: Path) -> Iterator[tuple[str, Params]]:
     """Name and settings of each data set to measure."""
-    settings = to_settings(load_params(project.root() / "params.yaml"))
+    root = project.root()
+    settings = to_settings(load_params(root / "params.yaml"))
     settings["input"] = {"height": size[0], "width": size[1]}
     settings["augment"].update(PUBLISHED)
-    root = project.root()
+
+    def of(name: str, place: Path, annotations: str, images: str) -> tuple[str, Params]:
+        source = {"source": "coco_wholebody", "name": name, "annotations": annotations, "images": images}
+        data = {"root": str(place.resolve()), "boxes": "ground_truth", "train": [source], "val": [source]}
+        return name, from_settings({**settings, "data": {**settings["data"], **data}})
+
     real = args.real or Path(os.environ.get("POSEDISTILL_SHARED", root.parent / "shared")) / REAL
     annotations = sorted((real / "annotations").glob("*wholebody*.json"))
     if annotations:
-        source = {
-            "source": "coco_wholebody",
-            "name": "real",
-            "annotations": str(annotations[0].relative_to(real)),
-            "images": "val2017",
-        }
-        data = {**settings["data"], "root": str(real.resolve()), "boxes": "ground_truth"}
-        yield "real", from_settings({**settings, "data": {**data, "train": [source], "val": [source]}})
+        yield of("real", real, str(annotations[0].relative_to(real)), "val2017")
     elif args.real:
         raise UserError(f"--real {real}: there is no annotations/*wholebody*.json")
     render_dataset(root / "assets" / "body", folder / "people", args.images, 7, progress=False)
-    source = {"source": "coco_wholebody", "name": "rendered", "annotations": "annotations.json", "images": "images"}
-    data = {**settings["data"], "root": str(folder / "people"), "boxes": "ground_truth"}
-    yield "rendered", from_settings({**settings, "data": {**data, "train": [source], "val": [source]}})
+    yield of("rendered", folder / "people", "annotations.json", "images")
 
 
-@contextmanager
-def _checkpoints_in(folder: Path) -> Iterator[None]:
-    """Unfinished work of the measurement stays out of the project."""
-    before = os.environ.get("POSEDISTILL_CHECKPOINTS")
-    os.environ["POSEDISTILL_CHECKPOINTS"] = str(folder / "checkpoints")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["POSEDISTILL_CHECKPOINTS"]
-        else:
-            os.environ["POSEDISTILL_CHECKPOINTS"] = before
-
-
-def measure(name: str, P: Params, out: Path, *, samples: int, repeats: int) -> list[Row]:
-    """The rows of one data set."""
+def measure(P: Params, out: Path, *, samples: int, repeats: int) -> list[Row]:
+    """The rows of one data set, which is prepared in the folder `out`."""
     start = time.perf_counter()
-    report = prepare(P, out, workers=1, progress=False)
+    prepare(P, out, workers=1, progress=False)
     prepared = time.perf_counter() - start
     store = TrainStore(out / "train")
     times = step_times(store, P, samples, repeats)
     worker, device = times["worker"], times["device"]
-    rows: list[Row] = []
+    bytes_stored = sum(file.stat().st_size for file in files_below(out / "train"))
 
-    def add(step: str, seconds: np.ndarray, *, share: bool = True) -> None:
-        per_person = np.maximum(seconds, 1e-9) / samples
-        rows.append(
-            {
-                "data": name,
-                "input": f"{P.input.height}x{P.input.width}",
-                "step": step,
-                "persons_per_s": round(float(1 / np.median(per_person)), 1),
-                "ms_min": round(float(1000 * per_person.min()), 4),
-                "ms_max": round(float(1000 * per_person.max()), 4),
-                "ms": round(float(1000 * np.median(per_person)), 4),
-                "share_of_worker": round(float(np.median(seconds) / np.median(worker)), 3) if share else "",
-                "repeats": repeats,
-            }
-        )
+    def timed(step: str, seconds: np.ndarray, **more: Any) -> Row:
+        ms = 1000 * np.maximum(seconds, 1e-9) / samples
+        median = float(np.median(ms))
+        row = {"step": step, "persons_per_s": round(1000 / median, 1), "ms": round(median, 4)}
+        return row | {"ms_min": round(ms.min(), 4), "ms_max": round(ms.max(), 4), **more, "repeats": repeats}
 
-    add("worker", worker)
-    for step in ("decode", "warp", "draw"):
-        add(f"worker: {step}", times[step])
-    add("worker for a GPU, with median blur", worker + times["median blur"])
-    add("device", device, share=False)
-    add("worker + device", worker + device, share=False)
-    rows.append(_plain(name, P, "loader, all workers", persons_per_s=round(_loader_rate(store, P), 1)))
-    rows.append(_plain(name, P, "bytes a person to the device", value=_bytes_a_person(store, P)))
-    rows.append(_plain(name, P, "bytes a person in the store", value=report.sets["train"]["bytes a person"]))
-    rows.append(_plain(name, P, "prepare, one process", persons_per_s=round(len(store) / prepared, 1)))
-    mm = _best(lambda: torch.mm(_SQUARE, _SQUARE))
-    rows.append(_plain(name, P, "torch.mm", ms=round(1000 * mm, 2)))
-    return rows
+    def within_worker(step: str, seconds: np.ndarray) -> Row:
+        return timed(step, seconds, share_of_worker=round(float(np.median(seconds) / np.median(worker)), 3))
+
+    return [
+        within_worker("worker", worker),
+        *(within_worker(f"worker: {step}", times[step]) for step in ("decode", "warp", "draw")),
+        within_worker("worker for a GPU, with median blur", worker + times["median blur"]),
+        timed("device", device),
+        timed("worker + device", worker + device),
+        {"step": "loader, all workers", "persons_per_s": round(_loader_rate(store, P), 1)},
+        {"step": "bytes per person to the device", "value": _bytes_per_person(store, P)},
+        {"step": "bytes per person in the store", "value": bytes_stored // len(store)},
+        {"step": "prepare, one process", "persons_per_s": round(len(store) / prepared, 1)},
+        {"step": "torch.mm", "ms": round(1000 * _product(), 2)},
+    ]
 
 
-_SQUARE = torch.ones(1024, 1024)
-
-
-def _plain(name: str, P: Params, step: str, **values: object) -> Row:
-    return {"data": name, "input": f"{P.input.height}x{P.input.width}", "step": step, **values}
-
-
-def _best(function: Callable[[], object], repeats: int = 5) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
+def _product() -> float:
+    """CPU seconds of a matrix product, the least of five."""
+    square = torch.ones(1024, 1024)
+    return min(_timed(lambda: torch.mm(square, square))[0] for _ in range(5))
 
 
 def step_times(store: TrainStore, P: Params, samples: int, repeats: int) -> dict[str, np.ndarray]:
@@ -194,7 +160,7 @@ def _repetition(store: TrainStore, P: Params, samples: int, seed: int) -> dict[s
 
     worker, drawn = _timed(draw)
     views = [(store[index], sample.matrix) for (index, _), sample in zip(jobs, drawn)]
-    looked, _ = _timed(lambda: [augmentation.view_of(record, matrix, P.input.size) for record, matrix in views])
+    viewed, _ = _timed(lambda: [augmentation.view_of(record, matrix, P.input.size) for record, matrix in views])
     parts = [_decoded(record, matrix, P.input.size) for record, matrix in views]
     decoded, _ = _timed(lambda: [jpeg.decode(*part) for part in parts if part])
     images = torch.from_numpy(np.stack([sample.image for sample in drawn]))
@@ -202,16 +168,10 @@ def _repetition(store: TrainStore, P: Params, samples: int, seed: int) -> dict[s
     median, _ = _timed(lambda: [apply_median(sample.image, sample.changes.copy()) for sample in drawn])
     batches = [(images[s : s + BATCH], changes[s : s + BATCH]) for s in range(0, samples, BATCH)]
     device, _ = _timed(lambda: [to_model_input(*batch) for batch in batches])
-    return {
-        "worker": worker,
-        "decode": decoded,
-        "warp": looked - decoded,
-        "median blur": median,
-        "device": device,
-    }
+    return {"worker": worker, "decode": decoded, "warp": viewed - decoded, "median blur": median, "device": device}
 
 
-def _timed(function: Callable[[], list]) -> tuple[float, list]:
+def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
     start = time.process_time()
     value = function()
     return time.process_time() - start, value
@@ -242,7 +202,7 @@ def _loader_rate(store: TrainStore, P: Params, seconds: float = 4.0) -> float:
         return persons / (time.perf_counter() - start)
 
 
-def _bytes_a_person(store: TrainStore, P: Params) -> int:
+def _bytes_per_person(store: TrainStore, P: Params) -> int:
     batch = min(4, len(store))
     first = next(TrainLoader(store, P.input, lambda _: P.augment, batch=batch, seed=0).epoch(0))
     return sum(values.nbytes for values in (first.images, first.keypoints, first.changes)) // batch

@@ -1,7 +1,6 @@
 """Latency of a prediction over batch sizes: PyTorch and onnxruntime side by side, in alternation."""
 
 import argparse
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from posedistill import project
-from posedistill.benchmark.machine import add_output, output_path, print_rows, write_rows
+from posedistill.benchmark.machine import add_output, output_path, parse_size, print_rows, write_rows
 from posedistill.devices import choose_device
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
@@ -129,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--batch and --threads must be at least 1, --seconds above 0")
     output = output_path(args, args.device)
     params = load_params(project.root() / "params.yaml")
-    input_size = parse_size(args.input_size) if args.input_size else params.input.size
+    input_size = parse_size("--input-size", args.input_size) if args.input_size else params.input.size
     rows: list[dict[str, object]] = []
     for size in args.size or [params.student.size]:
         model = build_rtmpose(size, input_size)
@@ -144,11 +143,3 @@ def run(args: argparse.Namespace) -> int:
     print_rows([{name: row[name] for name in SHOWN} for row in rows])
     print(f"written to {output}")
     return 0
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) of `256x192`; UserError if it is not of that form."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match:
-        raise UserError(f"--input-size {text}: expected HEIGHTxWIDTH in pixels, as 256x192")
-    return int(match[1]), int(match[2])

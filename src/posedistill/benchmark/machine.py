@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from posedistill import project
+from posedistill.errors import UserError, shorten
 from posedistill.files import refuse_overwrite, write_atomic
 from posedistill.parallel import cores
 
@@ -37,6 +38,14 @@ def _processor() -> str:
         lines = []
     found = (line.split(":", 1)[1] for line in lines if line.startswith("model name"))
     return next(found, platform.processor() or "cpu")
+
+
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """(height, width) of `256x192`; a UserError naming `option` otherwise."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match:
+        raise UserError(f"{option} {shorten(text)}: expected HEIGHTxWIDTH in pixels, such as 256x192")
+    return int(match[1]), int(match[2])
 
 
 def add_output(parser: argparse.ArgumentParser, saved: str) -> None:
