@@ -1,6 +1,10 @@
 """Odd and broken picture files: each has one defined treatment."""
 
 import io
+import os
+import socket
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -146,3 +150,71 @@ def test_what_follows_the_end_of_a_picture_does_not_count(picture, format):
         film = np.random.default_rng(seed).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
         assert not pixels.is_cut_off(content + film)
         assert pixels.is_cut_off(content[: len(content) // 2])
+
+
+def zeros_png(width, height):
+    """A black PNG of one bit per pixel: a few kilobytes, whatever its size."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    compress = zlib.compressobj(9)
+    rows = b"".join(compress.compress(bytes(1 + (width + 7) // 8)) for _ in range(height)) + compress.flush()
+    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + start + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("size", "annotated", "reason"),
+    [
+        ((20_000, 20_000), (160, 120), pixels.TOO_LARGE),
+        ((20_000, 20_000), (20_000, 20_000), pixels.TOO_LARGE),
+        ((20_000, 20_000), (0, 0), pixels.TOO_LARGE),
+        ((13_000, 13_000), (160, 120), pixels.WRONG_SIZE),
+    ],
+)
+def test_the_size_in_the_header_is_compared_before_a_pixel_is_decoded(tmp_path, monkeypatch, size, annotated, reason):
+    (tmp_path / "a.png").write_bytes(zeros_png(*size))
+    monkeypatch.setattr(pixels, "decode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(BrokenImage, match=reason):
+        pixels.load(tmp_path / "a.png", *annotated)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_header_says_how_a_picture_is_decoded(tmp_path, image, format, orientation):
+    path = tmp_path / "a"
+    path.write_bytes(encoded(image, format, exif=exif(orientation)))
+    found = pixels.header(path)
+    height, width = pixels.load(path)[1].shape[:2]
+    assert found.upright == (width, height) and found.stored == (60, 40) and found.orientation == orientation
+    assert found.upright == ((60, 40) if orientation < 5 else (40, 60))
+
+
+def test_only_plain_files_are_read(tmp_path):
+    """Reading a named pipe would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "link.jpg").symlink_to("pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "s.jpg"))
+        for name, reason in (
+            ("pipe", pixels.NOT_A_FILE),
+            ("folder", pixels.NOT_A_FILE),
+            ("link", pixels.NOT_A_FILE),
+            ("s", pixels.NOT_A_FILE),
+            ("loop", pixels.NOT_OPENED),
+            ("none", pixels.MISSING),
+        ):
+            for read in (pixels.load, pixels.header):
+                with pytest.raises(BrokenImage, match=reason):
+                    read(tmp_path / f"{name}.jpg")
+
+
+@pytest.mark.parametrize("format", ["ICO", "TGA", "PCX", "GIF", "AVIF", "JPEG2000", "PPM", "WEBP"])
+def test_formats_that_opencv_or_pillow_alone_reads(tmp_path, image, format):
+    options = {"sizes": [(60, 40)]} if format == "ICO" else {"lossless": True} if format == "WEBP" else {}
+    (tmp_path / "a").write_bytes(encoded(image, format, **options))
+    found = pixels.load(tmp_path / "a", 60, 40)[1]
+    assert np.abs(found.astype(int) - image).mean() < (25 if format in ("GIF", "AVIF", "JPEG2000") else 0.1)

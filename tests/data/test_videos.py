@@ -13,7 +13,6 @@ from posedistill.data import videos
 from posedistill.data.pixels import BrokenImage
 
 
-
 def film(path, codec, pix_fmt="yuv420p", size=(64, 48), frames=20, times=None, sound=0, options=None, **attributes):
     """Noise at 10 frames per second, or at `times`; sound: seconds of silence beside it."""
     with av.open(str(path), "w", options=options or {}) as container:

@@ -1,5 +1,7 @@
 """Pictures, folders and videos as streams of frames; what is damaged is listed, not fatal."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -161,3 +163,24 @@ def test_pictures_that_cannot_be_read_are_listed_alone_and_in_a_folder(tmp_path,
         source = open_source(place)
         assert not list(source.frames())
         assert [skipped.name for skipped in source.skipped] == [f"a.{suffix}"]
+
+
+def test_only_plain_files_are_read(tmp_path):
+    """Reading a named pipe would wait for ever."""
+    picture(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("c.png")
+    (tmp_path / "d").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "e.mp4")
+    source = open_source(tmp_path)
+    assert [frame.name for frame in source.frames()] == ["a.png"]
+    assert [(skipped.name, skipped.reason) for skipped in source.skipped] == [
+        ("b.png", "not a plain file"),
+        ("c.png", "image cannot be opened"),
+    ]
+    assert source.left_out == ["d", "e.mp4"]
+    for name in ("b.png", "e.mp4"):
+        with pytest.raises(UserError, match="not a plain file"):
+            open_source(tmp_path / name)
+    with pytest.raises(UserError, match=r"c\.png: there is no such file or folder"):
+        open_source(tmp_path / "c.png")

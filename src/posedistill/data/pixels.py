@@ -143,7 +143,7 @@ def _changes(image: Image.Image) -> list[str]:
     deep_tiff = (
         mode == "RGB" and isinstance(image, TiffImageFile) and np.max(image.tag_v2.get(BITS_PER_SAMPLE, 8)) == 16
     )
-    deep_png = image.format == "PNG" and "16B" in str(image.tile)
+    deep_png = image.format == "PNG" and "16B" in str(getattr(image, "tile", ""))
     if mode.startswith("I;16") or deep_tiff or deep_png:
         return [DEEP, GREY] if mode.startswith("I") else [DEEP]
     return [_MODES[mode]] if mode in _MODES else []

@@ -44,7 +44,7 @@ class Video:
     def frames(self) -> Iterator[tuple[int, VideoFrame]]:
         """(place, frame) of every frame that can be decoded, in order; `rgb` gives its pixels. Damaged frames are left
         out, the others keep their places."""
-        places = {stamp: place for place, stamp in enumerate(self.stamps or [])}
+        places: dict[int | None, int] = {stamp: place for place, stamp in enumerate(self.stamps or [])}
         place = -1
         with _open(self.path) as (container, stream):
             for frame in _decoded(container, stream):
@@ -105,7 +105,7 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
         with path.open("rb") as file:
             options = {"format_whitelist": FORMATS}
             with av.open(file, options=options, metadata_errors="ignore", buffer_size=1 << 20) as container:
-                stream = container.streams.best("video")
+                stream: Any = container.streams.best("video")
                 if stream is None:
                     raise BrokenImage(NO_VIDEO)
                 stream.thread_type = "AUTO"

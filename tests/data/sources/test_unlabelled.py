@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 
 import cv2
 import numpy as np
@@ -170,3 +171,63 @@ def test_nothing_there(tmp_path, photos, settings, images, message):
 def test_not_for_validation(tmp_path, photos, settings):
     with pytest.raises(UserError, match="unlabelled"):
         prepare(settings(val=[SOURCE]), tmp_path / "out", workers=1, progress=False)
+
+
+def test_every_picture_of_a_folder_is_used_or_named(tmp_path, photos, settings):
+    """Whatever its suffix, as in `predict`; what is no picture of this folder is named, too."""
+    image = Image.open(photos / "p0.jpg")
+    for name in ("a.gif", "b.avif", "c.jp2", "d.png", "e.TIFF"):
+        image.save(photos / name)
+    (photos / "f.heic").write_bytes(b"of a kind that cannot be read")
+    (photos / "g.jpg").symlink_to("g.jpg")
+    os.mkfifo(photos / "h.jpg")
+    (photos / "notes.txt").write_text("no picture")
+    (photos / "v.mp4").write_bytes(b"a video")
+    (photos / "deeper").mkdir()
+    (photos / "deeper" / "again").symlink_to(photos)
+    image.save(photos / "deeper" / "i.jpg")
+    report = prepare(
+        settings(train=[SOURCE], size=(64, 64), max_broken=0.3), tmp_path / "out", workers=1, progress=False
+    )
+    funnel = report.funnels[0]
+    assert (funnel["read"], funnel["kept"]) == (13, 10)
+    assert funnel["dropped"] == {"image unreadable": 1, "image cannot be opened": 1, "not a plain file": 1}
+    assert {case["picture"]: case["reason"] for case in report.broken} == {
+        "f.heic": "image unreadable",
+        "g.jpg": "image cannot be opened",
+        "h.jpg": "not a plain file",
+    }
+    assert funnel["notes"]["video in a folder of pictures, not read"] == 1
+    assert funnel["examples"]["video in a folder of pictures, not read"] == ["v.mp4"]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "FFV1"), ("avi", "MJPG")])
+def test_a_video_that_was_cut_off_is_counted_and_named(tmp_path, photos, settings, suffix, codec):
+    path = tmp_path / "data" / f"v.{suffix}"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10, (96, 64))
+    for i in range(20):
+        writer.write(np.random.default_rng(i).integers(0, 255, (64, 96, 3), np.uint8))
+    writer.release()
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    source = {**SOURCE, "images": path.name, "step": 5}
+    with pytest.raises(UserError, match=rf"1 of 4 pictures cannot be used.*v\.{suffix}#15 \(video frame missing\)"):
+        prepare(settings(train=[source], size=(64, 64)), tmp_path / "out", workers=1, progress=False)
+    P = settings(train=[source], size=(64, 64), max_broken=0.5)
+    funnel = prepare(P, tmp_path / "out", workers=1, progress=False).funnels[0]
+    assert (funnel["read"], funnel["kept"], funnel["dropped"]) == (4, 3, {"video frame missing": 1})
+    assert funnel["examples"]["video cut off: its last frames are missing"] == [path.name]
+
+
+def test_names_are_compared_however_their_umlauts_are_written(tmp_path, photos, settings):
+    (photos / "p0.jpg").rename(photos / unicodedata.normalize("NFD", "größe.jpg"))
+    boxes = [
+        {"file_name": "größe.jpg", "bbox": [5, 5, 50, 60], "score": 0.9},
+        {"file_name": None, "image_id": 3, "bbox": [10, 5, 50, 60], "score": 0.8},
+    ]
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(boxes))
+    P = settings(train=[{**SOURCE, "detections": "boxes.json"}], size=(64, 64))
+    prepare(P, tmp_path / "out", workers=1, progress=False)
+    places = [path.name for path in sorted(photos.iterdir())]
+    used = [places[i] for i in TrainStore(tmp_path / "out" / "train").column("image_id")]
+    assert [unicodedata.normalize("NFC", name) for name in used] == ["größe.jpg", places[3]]

@@ -160,8 +160,9 @@ def load(source: Source, root: Path, split: str) -> SourcePersons:
 
 
 def _check_settings(source: Source, annotations: Path) -> None:
-    for scene in source.scenes or ():
-        if source.scenes.count(scene) > 1:
+    scenes = source.scenes or SCENES
+    for scene in scenes:
+        if scenes.count(scene) > 1:
             raise UserError(f"source {source.name}: scenes: {scene} is listed twice")
         if scene not in SCENES:
             allowed = ", ".join(SCENES)
