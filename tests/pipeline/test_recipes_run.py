@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from posedistill.training.stages import distill_stage1, distill_stage2, train_supervised
+from posedistill.training import distill_stage1, distill_stage2, train_supervised
 
 from posedistill.files import sha256_file
 from posedistill.keypoints import PARTS
