@@ -217,7 +217,7 @@ def test_the_card_names_the_data_and_their_licences():
     real = card([{"source": "coco_wholebody", "name": "coco", "images": "coco/train2017"}])
     assert "their annotations are for **non-commercial research only**" in real
     assert "Trained on rendered people only" not in real
-    assert "neither balanced by age" in real
+    assert "not balanced by age" in real
     unlabelled = card([{"source": "unlabelled", "name": "films", "images": "films"}])
     assert "these bring their own terms" in unlabelled and "made from rendered people" not in unlabelled
 
