@@ -55,7 +55,7 @@ def test_writes_stores_and_report(tmp_path, data, settings):
 
 
 def test_same_settings_same_bytes_with_any_number_of_processes(tmp_path, data, settings, monkeypatch):
-    monkeypatch.setattr(parts, "IMAGES_A_PART", 2)
+    monkeypatch.setattr(parts, "IMAGES_PER_PART", 2)
     prepare(settings(), tmp_path / "one", workers=1, progress=False)
     prepare(settings(), tmp_path / "two", workers=2, progress=False)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -218,7 +218,7 @@ def test_a_repaired_picture_is_read_again(tmp_path, data, settings):
 def test_large_pictures_make_small_parts(tmp_path, data, settings, monkeypatch):
     """A validation part holds its files whole: without a limit, 256 photographs of a camera take gigabytes."""
     sizes = [(tmp_path / "data" / "images" / image["file_name"]).stat().st_size for image in data["images"]]
-    monkeypatch.setattr(parts, "BYTES_A_PART", 2 * max(sizes))
+    monkeypatch.setattr(parts, "BYTES_PER_PART", 2 * max(sizes))
     prepare(settings(), tmp_path / "out", workers=1, progress=False)
     assert len(list((tmp_path / "out" / "val-small").glob("part-*.arrow"))) >= 3
     assert len(list((tmp_path / "out" / "train").glob("part-*.arrow"))) == 1
@@ -239,7 +239,7 @@ import posedistill.data.store.parts as parts
 import posedistill.pipeline.prepare as p
 from posedistill.params import from_settings
 import json
-parts.IMAGES_A_PART = 2
+parts.IMAGES_PER_PART = 2
 real = p.make_part
 def slow(task):
     real_result = real(task)
@@ -263,7 +263,7 @@ def test_a_killed_run_continues_with_the_same_bytes(tmp_path, data, settings, mo
     assert not (tmp_path / "out" / "train").exists()
     (finished,) = (tmp_path / "checkpoints").glob("prepare-train-*")
     stamp = (finished / "part-00001.arrow").stat().st_mtime_ns
-    monkeypatch.setattr(parts, "IMAGES_A_PART", 2)
+    monkeypatch.setattr(parts, "IMAGES_PER_PART", 2)
     made = []
     real = preparation.make_part
     monkeypatch.setattr(preparation, "make_part", lambda task: (made.append((task.kind, task.index)), real(task))[1])

@@ -1,12 +1,12 @@
 """The compiled loops and their NumPy twins, and what both must get right."""
 
+import kernels_numpy
 import numpy as np
 import pytest
 
-from posedistill.synthetic import kernels_numpy
+from posedistill.synthetic import kernels
 
-kernels_numba = pytest.importorskip("posedistill.synthetic.kernels_numba")
-LOOPS = [pytest.param(kernels_numpy, id="numpy"), pytest.param(kernels_numba, id="numba")]
+LOOPS = [pytest.param(kernels_numpy, id="numpy"), pytest.param(kernels, id="compiled")]
 
 
 def soup(rng, count=300, size=40):
@@ -27,7 +27,7 @@ def test_rasterize_same_bytes():
     for _ in range(5):
         mesh = soup(rng)
         results = []
-        for loops in (kernels_numpy, kernels_numba):
+        for loops in (kernels_numpy, kernels):
             triangle, depth = buffers()
             triangle[10:20, 5:30], depth[10:20, 5:30] = -2, 1.7
             loops.rasterize(*mesh, triangle, depth)
@@ -71,9 +71,9 @@ def test_skin_and_normals_same_bytes():
     rng = np.random.default_rng(2)
     v, T = rng.normal(size=(200, 3)), rng.normal(size=(9, 12))
     bone, weight = rng.integers(0, 9, (200, 5)), rng.random((200, 5)) * (rng.random((200, 5)) < 0.6)
-    assert kernels_numpy.skin(v, T, bone, weight).tobytes() == kernels_numba.skin(v, T, bone, weight).tobytes()
+    assert kernels_numpy.skin(v, T, bone, weight).tobytes() == kernels.skin(v, T, bone, weight).tobytes()
     faces = rng.integers(0, 200, (500, 3)).astype(np.int32)
-    assert kernels_numpy.vertex_normals(v, faces).tobytes() == kernels_numba.vertex_normals(v, faces).tobytes()
+    assert kernels_numpy.vertex_normals(v, faces).tobytes() == kernels.vertex_normals(v, faces).tobytes()
 
 
 @pytest.mark.parametrize("loops", LOOPS)

@@ -19,12 +19,15 @@ from posedistill.errors import UserError
 def work_folder(name: str, key: dict[str, Any]) -> Path:
     """The folder of the unfinished work that `key` (plain values) decides."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    folder = project.checkpoints() / f"{name}-{digest}"
+    return project.checkpoints() / f"{name}-{digest}"
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents; a UserError if that is refused."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot keep unfinished work in {folder}: {error.strerror}") from error
-    return folder
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def publish(source: Path, target: Path) -> None:

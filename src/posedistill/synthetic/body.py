@@ -146,7 +146,8 @@ class Body:
 
     def skin(self, rest: Rest, transforms: np.ndarray) -> np.ndarray:
         """Posed vertices float64 [V, 3]."""
-        return kernels.skin(rest.vertices, transforms, self.skin_bone, self.skin_weight)
+        vertices = np.ascontiguousarray(rest.vertices, np.float64)
+        return kernels.skin(vertices, transforms.reshape(-1, 12), self.skin_bone, self.skin_weight)
 
     def keypoints(self, posed: np.ndarray) -> np.ndarray:
         """The 133 keypoints [133, 3] of posed vertices [V, 3], COCO-WholeBody order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from posedistill.errors import UserError
 from posedistill.files import sha256_file, write_atomic
+from posedistill.fingerprint import code_hash
 from posedistill.parallel import cores, in_parts
 from posedistill.synthetic.annotate import annotate
 from posedistill.synthetic.body import ASSET
@@ -155,15 +155,12 @@ def _merge(out: Path, images: int, seed: int, options: SceneOptions, chunks: lis
 
 
 def _fingerprint(asset_dir: Path, images: int, seed: int, options: SceneOptions) -> str:
-    """What the pictures depend on: settings, body, and the renderer's source."""
-    source = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        source.update(path.read_bytes())
+    """What the pictures depend on: settings, body, and the renderer's code."""
     settings = {
         "images": images,
         "seed": seed,
         "options": asdict(options),
         "body": sha256_file(asset_dir / ASSET),
-        "renderer": source.hexdigest(),
+        "renderer": code_hash("synthetic.generate:_render_chunk", "synthetic.generate:_merge"),
     }
     return json.dumps(settings, indent=1)

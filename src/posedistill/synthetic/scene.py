@@ -145,8 +145,8 @@ class Studio:
             triangle,
             behind,
             front,
-            (xy * 2, inverse, mesh.faces, mesh.canon, mesh.normals, mesh.cover, mesh.surface),
-            (mesh.table, mesh.garments, mesh.brows, mesh.irises, self.wardrobe.brow_line, self.wardrobe.eye_centre),
+            *(xy * 2, inverse, mesh.faces, mesh.canon, mesh.normals, mesh.cover, mesh.surface),
+            *(mesh.table, mesh.garments, mesh.brows, mesh.irises, self.wardrobe.brow_line, self.wardrobe.eye_centre),
             _light(rng, camera),
         )
         persons = []

@@ -12,7 +12,7 @@ import numpy as np
 
 from posedistill.synthetic.body import Body
 
-# Materials of a surface; the shading loops in kernels_*.py know the first four by number.
+# Materials of a surface; the shading loop in kernels.py knows the first four by number.
 SKIN, CLOTH, HAIR, EYE, TEETH, LIP, MOUTH = range(7)
 
 

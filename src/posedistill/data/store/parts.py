@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from posedistill.data.store import arrow as store
 from posedistill.data.store import crops, jpeg
 from posedistill.files import write_atomic
 
-IMAGES_A_PART = 256  # what a kill can cost, and the size of one Arrow file
-BYTES_A_PART = 64 << 20  # of files that are kept whole: a worker holds them and two copies
+IMAGES_PER_PART = 256  # what a kill can cost, and the size of one Arrow file
+BYTES_PER_PART = 64 << 20  # of files that are kept whole: a worker holds them and two copies
 
 
 class Picture(NamedTuple):
@@ -43,6 +43,20 @@ class Task:
     parts: str
 
 
+class Notes(TypedDict):
+    """What a finished part holds. index: its number; rows: training records; images: ids of validation images.
+
+    broken: pictures that could not be used, as (source, name, reason, image id, persons). odd: pictures that were
+    changed in reading, as (source, name, what).
+    """
+
+    index: int
+    rows: int
+    images: list[int]
+    broken: list[tuple[int, str, str, int, int]]
+    odd: list[tuple[int, str, str]]
+
+
 def by_picture(source: int, persons: list[Person], others: dict[int, ImageRef]) -> list[Picture]:
     """The pictures of a source. others: image_id → pictures of the set whether they have persons or not."""
     grouped: dict[tuple[ImageRef, int], list[Person]] = {}
@@ -56,15 +70,15 @@ def by_picture(source: int, persons: list[Person], others: dict[int, ImageRef]) 
 
 
 def chunks(pictures: list[Picture], whole_files: bool) -> Iterator[list[Picture]]:
-    """Parts of at most IMAGES_A_PART pictures, and BYTES_A_PART where their files are kept whole; a video is not
+    """Parts of at most IMAGES_PER_PART pictures, and BYTES_PER_PART where their files are kept whole; a video is not
     divided unless it alone is larger."""
     chunk: list[Picture] = []
     size = 0
     for picture in pictures:
         weight = _weight(picture.ref) if whole_files else 0
         ref, last = picture.ref, chunk[-1].ref if chunk else picture.ref
-        next_video = ref.frame is not None and ref.path != last.path and len(chunk) >= IMAGES_A_PART // 2
-        if chunk and (len(chunk) >= IMAGES_A_PART or size + weight > BYTES_A_PART or next_video):
+        next_video = ref.frame is not None and ref.path != last.path and len(chunk) >= IMAGES_PER_PART // 2
+        if chunk and (len(chunk) >= IMAGES_PER_PART or size + weight > BYTES_PER_PART or next_video):
             yield chunk
             chunk, size = [], 0
         chunk.append(picture)
@@ -83,18 +97,18 @@ def _weight(ref: ImageRef) -> int:
         return 0
 
 
-def notes_path(folder: Path, index: int) -> Path:
-    return folder / f"part-{index:05d}.json"
+def read_notes(task: Task) -> Notes | None:
+    """The notes of a finished part, None where it is not finished."""
+    path = _notes_path(task)
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
-def finished(folder: Path, index: int) -> bool:
-    """Whether a part was made, and all of its pictures could be used."""
-    path = notes_path(folder, index)
-    return path.is_file() and not json.loads(path.read_text())["broken"]
+def _notes_path(task: Task) -> Path:
+    return task.folder / f"part-{task.index:05d}.json"
 
 
 def make_part(task: Task) -> int:
-    """Write one part and its notes (last: they make it finished); the number of persons it saw."""
+    """Write one part and its notes (last: they make it finished); the number of persons in its pictures."""
     broken, records, images, odd = [], [], [], []
     refs = [picture.ref for picture in task.pictures]
     loaded = frames.load_all(refs, keep_bytes=task.kind == "val")
@@ -112,14 +126,9 @@ def make_part(task: Task) -> int:
             records += [_record(source, person, image, task) for person in persons]
     batch = store.train_batch(records) if task.kind == "train" else store.image_batch(images)
     store.write_batch(task.folder / store.part_name(task.index), batch)
-    entries = {
-        "index": task.index,
-        "rows": len(records),
-        "images": [i.image_id for i in images],
-        "broken": broken,
-        "odd": odd,
-    }
-    write_atomic(notes_path(task.folder, task.index), json.dumps(entries))
+    image_ids = [image.image_id for image in images]
+    notes = Notes(index=task.index, rows=len(records), images=image_ids, broken=broken, odd=odd)
+    write_atomic(_notes_path(task), json.dumps(notes))
     return sum(len(picture.persons) for picture in task.pictures)
 
 

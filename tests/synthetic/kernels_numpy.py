@@ -1,4 +1,4 @@
-"""NumPy twins of the compiled loops in `kernels_numba.py`: the same operations in the same order, so the same bytes."""
+"""NumPy twins of the compiled loops in `synthetic/kernels.py`: same operations, same order, same bytes."""
 
 from __future__ import annotations
 
