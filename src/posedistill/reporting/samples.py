@@ -68,7 +68,7 @@ def augmented_sheet(
         record = store[int(row)]
         for epoch in range(times):
             sample = sample_train(record, augment, size, np.random.default_rng([seed, epoch, int(row)]))
-            pixels = to_model_input(torch.from_numpy(sample.image[None]), torch.from_numpy(sample.recipe[None]))
+            pixels = to_model_input(torch.from_numpy(sample.image[None]), torch.from_numpy(sample.changes[None]))
             shown = pixels[0].permute(1, 2, 0).numpy() * np.array(STD) + np.array(MEAN)
             image = Image.fromarray(shown.round().clip(0, 255).astype(np.uint8))
             tiles.append(draw_skeleton(image, sample.keypoints, zoom=110 / size.width, width=0.9))
