@@ -250,6 +250,24 @@ def test_the_scene_is_looked_for_below_the_folder_of_videos(tmp_path, annotation
     assert ref.path == str(folder / "Speech" / "same.mp4")
 
 
+def test_a_name_that_leads_out_of_the_folder_is_refused(tree, run):
+    path = tree / "annotations" / "Speech" / "keypoint_annotation.json"
+    content = json.loads(path.read_text())
+    content["images"][9]["file_name"] = "../../secret/000010.png"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"image 10: file_name: found .*secret.*, expected a path inside"):
+        run({**SOURCE, "scenes": ["Speech"]})
+
+
+def test_links_to_themselves_do_no_harm(tree, run):
+    (tree / "videos" / "Speech" / "again").symlink_to(tree / "videos")
+    (tree / "videos" / "loop.mp4").symlink_to("loop.mp4")
+    (tree / "images").mkdir()
+    (tree / "images" / "Speech").symlink_to("Speech")
+    report, out = run({**SOURCE, "scenes": ["Speech"]})
+    assert numbers_of(TrainStore(out / "train")) == expected("Speech", (0, 1)) and not report.broken
+
+
 def test_a_list_of_test_videos_in_bytes_is_read(tree, run):
     path = tree / "splits" / "intra_scene_test_list.npy"
     np.save(path, np.load(path).astype("S"))
