@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -58,6 +59,13 @@ def shots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.fixture(scope="module")
+def lab(reports: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab on the reports."""
+    with jupyterlab(reports.parent, tmp_path_factory.mktemp("home")) as address:
+        yield address
+
+
 def open_report(page: Page, address: str, name: str) -> None:
     """Open a report in JupyterLab and wait for its first heading; its first picture comes into view."""
     page.open(f"{address}/lab/tree/reports/{name}?reset")
@@ -66,10 +74,10 @@ def open_report(page: Page, address: str, name: str) -> None:
     page.evaluate("(document.querySelector('.jp-Notebook img') || document.body).scrollIntoView()")
 
 
-def test_a_report_opens_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path) -> None:
+def test_a_report_opens_in_jupyterlab(lab: str, shots: Path, tmp_path: Path) -> None:
     """A figure, a formula and a table are seen, code is folded away, nothing is an error, and nobody is asked."""
-    with jupyterlab(reports.parent, tmp_path / "home") as address, chromium(tmp_path / "profile") as page:
-        open_report(page, address, "00_small.ipynb")
+    with chromium(tmp_path / "profile") as page:
+        open_report(page, lab, "00_small.ipynb")
         page.wait_for("document.querySelector('.jp-RenderedImage img')?.naturalWidth === 900")
         page.wait_for("document.querySelector('mjx-container') !== null")  # the formula, without a network
         page.wait_for("document.querySelectorAll('.jp-RenderedHTML table').length === 1")
@@ -78,12 +86,12 @@ def test_a_report_opens_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path
         page.screenshot(shots / "lab.png")
 
 
-def test_opening_and_saving_a_report_changes_no_byte(reports: Path, tmp_path: Path) -> None:
+def test_opening_and_saving_a_report_changes_no_byte(lab: str, reports: Path, tmp_path: Path) -> None:
     """The kernel that JupyterLab starts for a report reports its language: already there, so nothing is dirty."""
     report = reports / "00_small.ipynb"
     before, written = report.read_bytes(), report.stat().st_mtime_ns
-    with jupyterlab(reports.parent, tmp_path / "home") as address, chromium(tmp_path / "profile") as page:
-        open_report(page, address, report.name)
+    with chromium(tmp_path / "profile") as page:
+        open_report(page, lab, report.name)
         page.wait_for("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
         page.evaluate("new Promise(done => setTimeout(done, 1000))")  # it would become dirty just after that
         assert page.evaluate("document.querySelectorAll('.jp-mod-dirty').length") == 0
@@ -105,10 +113,10 @@ def test_make_lab_saves_nothing_by_itself() -> None:
 
 
 @pytest.mark.slow
-def test_all_reports_open_in_jupyterlab(reports: Path, shots: Path, tmp_path: Path) -> None:
-    with jupyterlab(reports.parent, tmp_path / "home") as address, chromium(tmp_path / "profile") as page:
+def test_all_reports_open_in_jupyterlab(lab: str, reports: Path, shots: Path, tmp_path: Path) -> None:
+    with chromium(tmp_path / "profile") as page:
         for name in sorted(path.name for path in reports.glob("*.ipynb")):
-            open_report(page, address, name)
+            open_report(page, lab, name)
             assert page.evaluate(ERRORS) == 0, name
             assert page.evaluate(OPEN_CODE) == 0, f"{name} shows code"
             page.screenshot(shots / f"{name}.png")
