@@ -1,5 +1,6 @@
 """From pictures to COCO results, with models whose answer is known."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from posedistill.evaluation import evaluate_wholebody
 from posedistill.evaluation.evaluate import evaluate_store
 from posedistill.evaluation.mean_oks import mean_of, mean_oks
 from posedistill.evaluation.predict import Poses, forward, predict_poses, predict_store
-from posedistill.evaluation.records import FIELDS
+from posedistill.evaluation.records import FIELDS, read_ground_truth, read_predictions
 from posedistill.keypoints import FLIP_INDICES, PARTS
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.rtmpose import build_rtmpose
@@ -210,6 +211,35 @@ def test_files_of_a_set_that_is_gone_do_not_stay(tmp_path, params, monkeypatch):
     Path("predictions/stage1/gone.json").write_text("[]")
     stage.evaluate_model(params, "stage1")
     assert [path.name for path in Path("predictions/stage1").iterdir()] == ["a-oks.json"]
+
+
+def random_poses(values):
+    rng = np.random.default_rng(0)
+    return Poses(
+        image_id=np.array([5, 1, 1]),
+        annotation_id=np.array([3, 1, -1]),
+        keypoints=rng.normal(100, 50, (3, 133, 2)),
+        keypoint_scores=rng.normal(0, 1, (3, 133)) * values,
+        score=rng.random(3),
+        area=np.ones(3),
+    )
+
+
+def test_arrays_are_what_the_written_results_are_read_as(store):
+    truth, poses = read_ground_truth(store.ground_truth), random_poses(1e-7)
+    direct, read = poses.predictions(truth), read_predictions(json.loads(json.dumps(poses.results())), truth)
+    for field in dataclasses.fields(read):
+        np.testing.assert_array_equal(getattr(direct, field.name), getattr(read, field.name))
+    assert "-0.0," not in json.dumps(poses.results())
+
+
+def test_poses_that_are_not_finite_or_of_another_data_set_are_one_line(store):
+    truth = read_ground_truth(store.ground_truth)
+    with pytest.raises(UserError, match=r"not finite.*diverged"):
+        random_poses(np.nan).predictions(truth)
+    other = dataclasses.replace(random_poses(1), image_id=np.array([5, 1, 99]))
+    with pytest.raises(UserError, match="does not list"):
+        other.predictions(truth)
 
 
 def test_missing_model_is_one_clear_line(tmp_path, params, monkeypatch):

@@ -14,7 +14,9 @@ from posedistill.data.person import Funnel, ImageRef
 from posedistill.data.sources import coco
 from posedistill.data.sources.detections import read_detections
 from posedistill.data.sources.json_stream import top_level
+from posedistill.data.sources.persons import read_source
 from posedistill.errors import UserError
+from posedistill.params import Source
 
 
 def locate(image):
@@ -156,6 +158,43 @@ def test_ground_truth_keeps_crowds_and_unlabelled_persons(content, save):
     assert truth["annotations"][2]["bbox"][2] == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"iscrowd": "0"}, 6),
+        ({"iscrowd": None}, 6),
+        ({"iscrowd": "1"}, 5),
+        ({"iscrowd": True}, 5),
+        ({"category_id": "1"}, 6),
+        ({"category_id": None}, 6),
+        ({"category_id": "3"}, 5),
+    ],
+)
+def test_flags_and_categories_may_be_text_or_null(content, save, change, kept):
+    content["annotations"][0].update(change)
+    path = save(content)
+    assert len(read(path)[0]) == kept
+    entry = read_ground_truth(path)["annotations"][0]
+    assert entry["iscrowd"] == (1 if kept == 5 and "iscrowd" in change else 0) and entry["category_id"] == 1
+
+
+def test_a_valid_flag_may_be_text(content, save):
+    content["annotations"][0].update(face_valid="0", foot_valid="1")
+    assert read(save(content))[0][0].valid == (True, False, True, True)
+
+
+def test_keypoints_may_be_one_list(content, save):
+    expected = read(save(content))[0][0].keypoints
+    truth = read_ground_truth(save(content))
+    one = content["annotations"][0]
+    fields = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+    one["keypoints"] = [value for field in fields for value in one.pop(field)]
+    np.testing.assert_array_equal(read(save(content))[0][0].keypoints, expected)
+    again = read_ground_truth(save(content))
+    for field in fields:
+        np.testing.assert_allclose(again["annotations"][0][field], truth["annotations"][0][field], rtol=1e-6)
+
+
 STRUCTURAL = [
     ("annotations", "id", "one"),
     ("annotations", "id", None),
@@ -164,6 +203,13 @@ STRUCTURAL = [
     ("annotations", "image_id", "10"),
     ("annotations", "category_id", "person"),
     ("annotations", "iscrowd", 2),
+    ("annotations", "iscrowd", "no"),
+    ("annotations", "iscrowd", [0]),
+    ("annotations", "image_id", [1]),
+    ("annotations", "category_id", [1]),
+    ("annotations", "category_id", 1.5),
+    ("annotations", "bbox", 5),
+    ("annotations", "keypoints", 5),
     ("annotations", "bbox", [1, 2, 3]),
     ("annotations", "bbox", "1 2 3 4"),
     ("annotations", "bbox", [1, 2, "3", 4]),
@@ -180,6 +226,8 @@ STRUCTURAL = [
     ("images", "id", 11),
     ("images", "id", 1.5),
     ("images", "file_name", ""),
+    ("images", "file_name", "../secret.jpg"),
+    ("images", "file_name", "a/../../secret.jpg"),
     ("images", "file_name", 7),
     ("images", "width", 0),
     ("images", "height", "240"),
@@ -400,3 +448,13 @@ def test_files_of_another_kind_are_named(content, save, change, message):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError, match=message):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../annotations.json", "a/../../b.jpg"])
+def test_pictures_outside_the_image_folder_are_not_read(content, save, tmp_path, name):
+    content["images"][0]["file_name"] = name
+    path = save(content)
+    (tmp_path / "pictures").mkdir(exist_ok=True)
+    source = Source(source="coco_wholebody", name="own", annotations=path.name, images="pictures")
+    with pytest.raises(UserError, match=r"image 10: file_name: found .*expected a path inside the image folder"):
+        read_source(source, tmp_path, split="train", boxes="ground_truth")
