@@ -7,14 +7,12 @@ Interrupted, it stops what runs; the same command continues. They are experiment
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from posedistill import project
 from posedistill.errors import UserError
 from posedistill.params import read_settings
 from posedistill.pipeline.experiments import PLANS, engine, table, unlabelled
-from posedistill.pipeline.experiments.plan import check_changes
 from posedistill.pipeline.notebook import CellFailed, make_report
 
 REPORTS = {"seeds": "11_seeds", "ablation": "09_ablation", "sweep": "10_sweep", "unlabelled": "12_unlabelled"}
@@ -31,13 +29,16 @@ def main(argv: list[str] | None = None) -> int:
         "--jobs", "--processes", type=_at_least(1), default=2, help="experiments side by side, one thread each (2)"
     )
     options = parser.parse_args(argv)
+    seeds = tuple(options.seeds or ())
+    if len(set(seeds)) < len(seeds):
+        parser.error(f"--seeds: found {' '.join(map(str, seeds))}, expected each seed once")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         project.enter()
         if options.experiment == "show":
             print(table.experiments_table())
         else:
-            print(run(options.experiment, _distinct(options.seeds), options.jobs))
+            print(run(options.experiment, seeds, options.jobs))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -57,21 +58,12 @@ def run(experiment: str, seeds: tuple[int, ...], jobs: int) -> Path:
     """
     settings = read_settings("params.yaml")
     plan = PLANS[experiment](settings, seeds) if seeds else PLANS[experiment](settings)
-    check_changes(settings, plan.runs)
     with engine.opened() as repo:
         engine.check_fresh(repo, plan)
         if experiment == "unlabelled":
             unlabelled.write_pictures(settings)
         engine.run_all(repo, plan, jobs)
     return make_report(REPORTS[experiment])
-
-
-def _distinct(seeds: Sequence[int] | None) -> tuple[int, ...]:
-    """The seeds that were given, none for None. UserError for a duplicate."""
-    found = tuple(seeds or ())
-    if len(set(found)) < len(found):
-        raise UserError(f"--seeds: found {' '.join(map(str, found))}, expected each seed once")
-    return found
 
 
 def _at_least(smallest: int):

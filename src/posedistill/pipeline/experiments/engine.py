@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -112,8 +111,7 @@ def run_all(repo: Any, plan: Plan, jobs: int) -> None:
             _queue(repo, plan, ready)
             _wait(repo, plan, names, jobs)
         except BaseException:
-            with _interruptions_ignored():
-                _stop(repo, names)
+            _stop(repo, names)
             raise
 
 
@@ -208,13 +206,3 @@ def _quiet() -> Iterator[None]:
     """Without what DVC prints for those who type its commands."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-@contextlib.contextmanager
-def _interruptions_ignored() -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

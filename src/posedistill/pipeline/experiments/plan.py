@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posedistill.errors import UserError
-
 SEEDS = (0, 1, 2)
 
 
@@ -43,15 +41,6 @@ class Plan:
 def evaluations(*models: str) -> tuple[str, ...]:
     """The stages of dvc.yaml that evaluate `models`."""
     return tuple(f"evaluate@{model}" for model in models)
-
-
-def check_changes(settings: Mapping[str, Any], runs: Sequence[Run]) -> None:
-    """UserError for a change of a setting that is not in `settings`."""
-    for run in runs:
-        for key in run.changes:
-            section, _, leaf = key.partition(".")
-            if leaf not in settings.get(section, {}):
-                raise UserError(f"{key}: no such setting in params.yaml")
 
 
 def override(value: Any) -> str:
