@@ -7,7 +7,7 @@ from typing import Any
 
 from posedistill.evaluation.bootstrap import paired_intervals, resampled_metrics
 from posedistill.evaluation.mean_oks import paired_mean_oks_difference
-from posedistill.evaluation.records import load_json
+from posedistill.evaluation.records import load_json, read_ground_truth
 from posedistill.evaluation.wholebody import REPORTED, match_wholebody
 from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, predictions_file, read_person_oks
 from posedistill.reporting.comparison import Difference
@@ -46,7 +46,7 @@ def _compare(
 ) -> Comparison:
     """Models on one validation set: the first, or `other_set`."""
     val_set = next(iter(metrics.values()))["val_set"]
-    truth = load_json(Path("prepared") / f"val-{val_set}" / "gt.json", "ground truth")[0]
+    truth = read_ground_truth(Path("prepared") / f"val-{val_set}" / "gt.json")
     matched = {model: match_wholebody(truth, predictions_file(model, other_set)) for model in metrics}
     drawn = {model: resampled_metrics(found, max(samples, 1), seed) for model, found in matched.items()}
     persons = {model: read_person_oks(person_oks_file(model, val_set)) for model in metrics}
