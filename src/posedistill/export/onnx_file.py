@@ -15,7 +15,7 @@ from torch import nn
 
 from posedistill.data.feed.device_augment import MEAN, STD
 from posedistill.data.geometry import BOX_PADDING
-from posedistill.errors import UserError
+from posedistill.errors import UserError, shorten
 from posedistill.files import write_atomic
 from posedistill.keypoints import NUM_KEYPOINTS
 
@@ -25,12 +25,12 @@ INPUT, OUTPUTS = "input", ("simcc_x", "simcc_y")
 def export_onnx(model: nn.Module, path: str | Path, opset: int = 17, padding: float = BOX_PADDING) -> int:
     """Write `model` (an RTMPose) to `path` as ONNX and return the file's size in bytes.
 
-    The batch size stays free; height and width are those of `model.input_size`. Batch norms are folded into their
-    convolutions. `padding` goes into the metadata: by how much clients shall widen boxes. A UserError if this PyTorch
-    cannot write that opset.
+    The batch size is free; height and width are those of `model.input_size`. Batch norms are folded into their
+    convolutions. `padding`, by which clients are to widen boxes, goes into the metadata. Raises UserError if this
+    PyTorch cannot write that opset.
     """
-    if not 9 <= opset <= 20:  # what the exporter knows; outside it prints the whole graph before it fails
-        raise UserError(f"export.opset: {opset} cannot be written, allowed: 9 to 20; 17 is what clients know")
+    if not 9 <= opset <= 20:  # the exporter's range; outside it prints the whole graph before it fails
+        raise UserError(f"export.opset: {opset} cannot be written, allowed: 9 to 20; clients support 17")
     height, width = model.input_size  # type: ignore[misc]
     frozen = copy.deepcopy(model).to("cpu", torch.float32).eval()
     buffer = io.BytesIO()
@@ -41,7 +41,7 @@ def export_onnx(model: nn.Module, path: str | Path, opset: int = 17, padding: fl
             torch.onnx.export(
                 frozen,
                 (torch.zeros(2, 3, height, width),),
-                buffer,  # type: ignore[arg-type]  # a buffer is fine, whatever the annotation says
+                buffer,  # type: ignore[arg-type]  # the annotation omits buffers, which work
                 dynamo=False,
                 opset_version=opset,
                 input_names=[INPUT],
@@ -49,7 +49,7 @@ def export_onnx(model: nn.Module, path: str | Path, opset: int = 17, padding: fl
                 dynamic_axes={name: {0: "batch"} for name in (INPUT, *OUTPUTS)},
             )
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"export.opset: {opset} cannot be written ({str(error).splitlines()[0]}); 17 can") from error
+        raise UserError(f"export.opset: {opset} cannot be written ({shorten(str(error))}); 17 can") from error
     with torch.inference_mode():
         shapes = [tuple(output.shape[1:]) for output in frozen(torch.zeros(1, 3, height, width))]
     content = _neutral(buffer.getvalue(), (height, width), shapes, padding)

@@ -19,7 +19,7 @@ _LIMBS = (
     *((1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)),
     *((1, 0), (0, 14), (14, 16), (0, 15), (15, 17)),
 )
-# The colour circle in steps of 20 degrees, as ControlNet's models were trained with it.
+# The colour circle in steps of 20 degrees, with which ControlNet's models were trained.
 _WHEEL = [
     *((255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0)),
     *((0, 255, 0), (0, 255, 85), (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255)),
@@ -33,7 +33,7 @@ _FINGER_COLORS = [
 ]
 _HANDS = (PARTS["lefthand"], PARTS["righthand"])
 _OPENPOSE_SIDE = 512  # shorter side of the pictures for which OpenPose's line widths are meant
-_FINE = PARTS["face"].start  # from here on face and hands, whose points lie close together
+_FINE = PARTS["face"].start  # from here on, face and hands, whose points lie close together
 
 
 def draw_skeletons(image: np.ndarray, keypoints: np.ndarray, threshold: float = 0.3) -> np.ndarray:
@@ -59,8 +59,8 @@ def draw_openpose(shape: tuple[int, int], keypoints: np.ndarray, threshold: floa
     """Skeletons in OpenPose style on black, RGB uint8 [height, width, 3]: the condition image of a pose ControlNet.
 
     Body as 18 points with coloured limbs, hands as coloured bones with blue joints, face as white points; no feet,
-    which these ControlNets have not seen. `shape` is (height, width). Lines have OpenPose's widths up to a shorter side
-    of 512 pixels and grow with larger pictures: scaled down to what a ControlNet takes, they are as it knows them.
+    which these ControlNets were not trained on. `shape` is (height, width). Lines have OpenPose's widths up to a
+    shorter side of 512 pixels and grow with larger pictures, which are scaled down for ControlNet.
     """
     height, width = shape
     scale = max(1.0, min(shape) / _OPENPOSE_SIDE)
@@ -89,8 +89,7 @@ def _openpose_points(person: np.ndarray, threshold: float) -> list[tuple[int, in
 
 
 def _openpose_bodies(canvas: np.ndarray, people: list[list[tuple[int, int] | None]], scale: float) -> None:
-    """Limb by limb of everybody, then joint by joint: nobody's joint lies under another one's limb, as ControlNet's
-    own pictures have it."""
+    """First the limbs of all persons, then their joints, as in ControlNet's own pictures: no limb covers a joint."""
     for (a, b), color in zip(_LIMBS, _WHEEL):
         for points in people:
             start, end = points[a], points[b]

@@ -1,4 +1,4 @@
-"""Weights in and out: into a model from any layout, out as safetensors or as mmpose reads them."""
+"""Loading weights of any layout into a model, and saving them as safetensors or in mmpose's layout."""
 
 import warnings
 from collections.abc import Mapping

@@ -92,7 +92,7 @@ class SPPBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        # 5 after 5 sees 9 cells and 5 after that 13: the maxima of three pools of the input, at a third of the work.
+        # Pooling 5 after 5 covers 9 cells, and once more 13: the maxima of three pools of x at a third of the work.
         pool5 = nn.functional.max_pool2d(x, 5, 1, 2)
         pool9 = nn.functional.max_pool2d(pool5, 5, 1, 2)
         pool13 = nn.functional.max_pool2d(pool9, 5, 1, 2)

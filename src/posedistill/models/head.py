@@ -1,4 +1,4 @@
-"""The RTMPose head: feature map → a token a keypoint → gated attention → SimCC logits (arXiv 2303.07399, section 3)."""
+"""The RTMPose head: feature map → one token per keypoint → gated attention → SimCC logits (arXiv 2303.07399)."""
 
 import math
 
@@ -26,7 +26,7 @@ class ScaleNorm(nn.Module):
 
 
 class Scale(nn.Module):
-    """A learnt factor a channel, on the residual branch."""
+    """A learnt factor per channel, on the residual branch."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -58,17 +58,17 @@ class GatedAttentionUnit(nn.Module):
 
 
 class KeypointConv(nn.Conv2d):
-    """The convolution from a feature map of `map_size` cells to a map a keypoint, of the same size.
+    """The convolution from a feature map of `map_size` cells to one map of the same size per keypoint.
 
-    On a map of less than 4 cells a side, part of a 7×7 kernel never meets anything but padding. Without those rows and
-    columns the answer is the same, and comes 1.7 (4×3 cells) to 9 times (2×2) as fast.
+    On a map of fewer than 4 cells a side, the outer rows and columns of a 7×7 kernel only meet padding. Without them
+    the output is the same, 1.7 (4×3 cells) to 9 times (2×2) as fast.
     """
 
     def __init__(self, channels: int, keypoints: int, kernel: int, map_size: tuple[int, int]) -> None:
         super().__init__(channels, keypoints, kernel, padding=kernel // 2)
         self.centre = kernel // 2
         rows, columns = (min(self.centre, side - 1) for side in map_size)
-        self.reach = rows, columns  # cells to either side that can be met
+        self.reach = rows, columns  # cells on either side within the map
 
     def forward(self, x: Tensor) -> Tensor:
         centre, (rows, columns) = self.centre, self.reach

@@ -1,4 +1,4 @@
-"""Whose names a checkpoint uses: bring its tensors to `backbone.…` and `head.…`, as mmpose names them in RTMPose."""
+"""Layouts of checkpoints: any of them brought to the names `backbone.…` and `head.…` of mmpose's RTMPose."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from posedistill.models.sizes import SIZES
 Branch = Literal["auto", "student", "teacher", "stage2"]
 State = dict[str, Tensor]
 
-# Parts of names that are no modules within modules, in the order in which they may stand in one.
+# Name parts with underscores of their own, in the order in which they may occur in a name.
 UNDERSCORED = (
     *("main_conv", "short_conv", "depthwise_conv", "pointwise_conv", "final_conv", "final_layer", "res_scale"),
     *("cls_x", "cls_y", "running_mean", "running_var", "num_batches_tracked"),
@@ -145,12 +145,12 @@ def _some(state: State) -> str:
 
 
 def has_head(state: State) -> bool:
-    """Whether there is a SimCC head of RTMPose (published CSPNeXt files carry a heatmap or classification head)."""
+    """Whether it has RTMPose's SimCC head (published CSPNeXt files have a heatmap or classification head instead)."""
     return "head.cls_x.weight" in state or "head.cls_y.weight" in state
 
 
 def size_of(state: State) -> str | None:
-    """The size whose backbone has this width and these numbers of blocks; None where none has."""
+    """The size whose backbone has this width and these numbers of blocks; None if there is none."""
     width = state.get("backbone.stem.2.conv.weight")
     for size in SIZES.values():
         if width is not None and len(width) == int(64 * size.widen) and _blocks(state) == block_counts(size):

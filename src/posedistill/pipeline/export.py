@@ -1,4 +1,4 @@
-"""The pipeline's `export` stage: the student as ONNX, and the proof that it is the student."""
+"""The pipeline's `export` stage: the student as ONNX, checked against the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from posedistill.evaluation.records import load_json
 from posedistill.evaluation.wholebody import evaluate_wholebody
 from posedistill.export.onnx_file import export_onnx
 from posedistill.export.parity import AP_DIFFERENCE, Parity, compare
-from posedistill.models.macs import count_macs, count_parameters
+from posedistill.models.macs import parameters_and_macs
 from posedistill.models.onnx_model import OnnxModel, PoseModel
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Params
@@ -28,15 +28,15 @@ from posedistill.pipeline.evaluate import PREPARED, load_trained, val_sets
 
 STUDENT = "stage2"
 PATH = Path("models/student.onnx")
-# On the CPU, where both must run to be compared, more of a large validation set would take hours and prove no more.
+# Both run on the CPU to be compared, where a large validation set would take hours and show nothing more.
 MOST_PERSONS = 4096
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The file, and how it compares; pairs are (PyTorch, onnxruntime).
+    """The file and its comparison with the model; pairs are (PyTorch, onnxruntime).
 
-    `ap`: part → AP in [0, 1], −1 where no person counts. `poses`: the predicted persons, a row a box.
+    `ap`: part → AP in [0, 1], −1 where no person counts. `poses`: the predicted persons, one row per box.
     """
 
     path: Path
@@ -71,6 +71,7 @@ def export_student(params: Params) -> Exported:
     onnx_model = OnnxModel(PATH, threads=params.runtime.threads)
     parity = compare(model, onnx_model, first_crops(params, store, params.export.crops), params.evaluate.batch)
     (ours, our_poses), (theirs, their_poses) = (average_precision(params, one, store) for one in (model, onnx_model))
+    parameters, macs = parameters_and_macs(model)
     exported = Exported(
         path=PATH,
         file_bytes=size,
@@ -79,8 +80,8 @@ def export_student(params: Params) -> Exported:
         parity=parity,
         ap={part: (ours[part], theirs[part]) for part in ours},
         poses=(our_poses, their_poses),
-        parameters=count_parameters(model),
-        macs=count_macs(model),
+        parameters=parameters,
+        macs=macs,
     )
     if not parity.good or exported.ap_difference > AP_DIFFERENCE:
         PATH.unlink()

@@ -1,4 +1,4 @@
-"""What the export report shows: the file, its parity with the model, and measured times quoted from benchmarks/."""
+"""Tables and figures of the export report: the file, its parity with the model, latencies quoted from benchmarks/."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from posedistill.reporting.pictures import contact_sheet, prediction_beside_trut
 from posedistill.reporting.style import BLUE, ORANGE, PART_NAMES
 from posedistill.reporting.tables import Table
 
-LATENCY = Path("benchmarks/latency")  # one CSV a machine, written by  python -m posedistill benchmark latency --save
+LATENCY = Path("benchmarks/latency")  # one CSV per machine, written by  python -m posedistill benchmark latency --save
 
 
 def facts(exported: Exported) -> dict[str, Any]:
@@ -33,14 +33,14 @@ def facts(exported: Exported) -> dict[str, Any]:
 
 
 def parity_table(exported: Exported) -> Table:
-    """Found and demanded agreement. Differences are shown as powers of ten: their digits are those of a processor."""
+    """Found and required agreement. Differences are shown as powers of ten: their digits depend on the processor."""
     parity = exported.parity
     rows = [
         ("largest difference of a logit", _magnitude(parity.max_difference), f"≤ {MAX_DIFFERENCE:g}"),
         ("same arg-max on both axes", f"{100 * parity.same_argmax:.2f} % of {parity.points} points", _share()),
         ("largest difference of an AP", _magnitude(exported.ap_difference), f"≤ {AP_DIFFERENCE:g}"),
     ]
-    frame = pd.DataFrame(rows, columns=["", "found", "demanded"]).set_index("")
+    frame = pd.DataFrame(rows, columns=["", "found", "required"]).set_index("")
     return Table(frame, notes=f"On {parity.crops} validation crops; AP on {exported.persons} persons, end to end.")
 
 
@@ -82,7 +82,7 @@ def example_sheet(exported: Exported, count: int = 8, columns: int = 4) -> Image
 
 
 def read_latency(folder: str | Path = LATENCY) -> pd.DataFrame:
-    """All that was measured: the columns of the CSV files, and `machine`, the file's name with size and input."""
+    """All measurements: the columns of the CSV files, and `machine`, the file's name with size and input."""
     files = sorted(Path(folder).glob("*.csv"))
     if not files:
         raise UserError(f"{folder}: no measured times; make them with  python -m posedistill benchmark latency --save")
@@ -93,7 +93,7 @@ def read_latency(folder: str | Path = LATENCY) -> pd.DataFrame:
 
 
 def latency_table(latency: pd.DataFrame, batches: tuple[int, ...] = (1, 8, 32)) -> Table:
-    """Median and 95th percentile of a call in ms, and persons/s: a row a machine, runtime and batch size."""
+    """Median and 95th percentile of a call in ms, and persons/s: one row per machine, runtime and batch size."""
     rows = latency[latency["batch"].isin(batches)].sort_values(["machine", "batch", "runtime"])
     index = [f"{r.machine}, {r.runtime} ({r.device}), batch {r.batch}" for r in rows.itertuples()]
     columns = {"median_ms": "median, ms", "p95_ms": "p95, ms", "persons_per_s": "persons/s"}
@@ -102,7 +102,7 @@ def latency_table(latency: pd.DataFrame, batches: tuple[int, ...] = (1, 8, 32)) 
 
 
 def latency_figure(latency: pd.DataFrame) -> Figure:
-    """Time a person over the batch size: median as a line, up to the 95th percentile as a band; a panel a machine."""
+    """Time per person over the batch size, one panel per machine: the median, and a band up to the 95th percentile."""
     machines = sorted(latency["machine"].unique())
     figure, panels = plt.subplots(1, len(machines), figsize=(min(4.5 * len(machines), 12), 3.4), squeeze=False)
     for panel, machine in zip(panels[0], machines):
