@@ -1,7 +1,7 @@
-"""Are the regenerated results those that are committed? On the kind of processor they were made on, byte for byte;
-elsewhere, since training amplifies the last bits of float arithmetic, within the tolerances below.
+"""Compare the regenerated results with the committed ones: byte for byte on the same kind of processor; elsewhere
+within the tolerances below, because training amplifies the last bits of float arithmetic.
 
-    python scripts/verify.py [REVISION]     compares the working tree with a commit (default: HEAD), exit 1 if not
+    python scripts/verify.py [REVISION]     working tree against a commit (default: HEAD); exit code 1 if they differ
 """
 
 import json
@@ -16,12 +16,12 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from posedistill.params import read_settings  # noqa: E402
 
-# Largest allowed |difference|. AP and AR move more than mean OKS: they count persons that cross thresholds.
+# Largest allowed difference. AP and AR move more than mean OKS: they count persons that cross thresholds.
 TOLERANCES = {"mean_oks": 0.02, "AP": 0.03, "AR": 0.03}
 EXACT = ("parameters", "macs", "images", "persons")
 MODELS = ("teacher", "baseline", "stage1", "stage2")
 METRICS = [f"reports/metrics/{model}.json" for model in MODELS]
-# Small parts and sizes hold few persons, where one person is a large step.
+# Single hands and size ranges hold so few persons that one of them is a large step.
 PARTS = ("wholebody", "body", "foot", "face", "hand")
 
 
@@ -30,7 +30,7 @@ def git(*arguments: str, root: Path = ROOT) -> str:
 
 
 def differences(name: str, committed: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each figure of a metrics file that is beyond its tolerance."""
+    """One line for each figure of a metrics file that differs by more than its tolerance."""
     for key in EXACT:
         if committed.get(key) != found.get(key):
             yield f"{name}: {key} is {found.get(key)}, committed {committed.get(key)}"
@@ -64,7 +64,7 @@ def lock_differences(committed: Mapping[str, Any], found: Mapping[str, Any]) -> 
 def main() -> int:
     revision = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
     if not all((ROOT / "models" / f"{model}.safetensors").is_file() for model in MODELS):
-        print("nothing to compare: models/ is not complete, run `make repro` first")
+        print("nothing to compare: models/ is incomplete; run `make repro` first")
         return 1
     changed = git("diff", "--name-only", revision, "--", "reports", "dvc.lock").split()
     if not changed:
@@ -91,4 +91,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except FileNotFoundError as error:
+        print(f"cannot compare: {error.filename} is missing", file=sys.stderr)
+    except subprocess.CalledProcessError as error:
+        print(f"cannot compare: {error.stderr.strip().splitlines()[0]}", file=sys.stderr)
+    sys.exit(2)

@@ -1,6 +1,9 @@
 """What `make verify` lets pass and what it does not."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import verify
@@ -69,3 +72,18 @@ def test_what_a_stage_ran_with():
     assert line == "dvc.lock: stage teacher ran with other versions of src/a.py"
     (line,) = verify.lock_differences(LOCK, {"stages": {"prepare": LOCK["stages"]["prepare"]}})
     assert line == "dvc.lock: stage teacher has not run"
+
+
+def test_an_unknown_revision_is_one_line(tmp_path):
+    project = tmp_path / "project"
+    for folder in ("scripts", "src", "models"):
+        (project / folder).mkdir(parents=True)
+    (project / "scripts" / "verify.py").write_bytes(Path(verify.__file__).read_bytes())
+    (project / "src" / "posedistill").symlink_to(Path(verify.__file__).parents[1] / "src" / "posedistill")
+    for model in verify.MODELS:
+        (project / "models" / f"{model}.safetensors").touch()
+    subprocess.run(["git", "init", "--quiet", project], check=True)
+    command = [sys.executable, project / "scripts" / "verify.py", "no-such-commit"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "no-such-commit" in done.stderr
