@@ -147,7 +147,7 @@ def test_onnx_weights_give_the_same_keypoints(random_model, folder, weights, tmp
     ("arguments", "message"),
     [
         (("--weights", "none.pth"), "none.pth: there is no such file"),
-        (("--boxes", "none.json"), "none.json: cannot be read"),
+        (("--boxes", "none.json"), "there is no detection file none.json"),
         (("--detector", "none.onnx"), "none.onnx: there is no such file"),
         (("--batch", "0"), "--batch must be at least 1"),
         (("--threshold", "nan"), "--threshold: found nan, expected a number"),

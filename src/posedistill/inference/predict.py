@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from posedistill.errors import UserError
 from posedistill.evaluation.scoring import person_scores
@@ -21,6 +20,7 @@ from posedistill.inference.drawing import draw_openpose, draw_skeletons
 from posedistill.inference.pose import Crops, PoseEstimator
 from posedistill.inference.sources import Frame, Skipped, Source
 from posedistill.inference.videos import VideoOut
+from posedistill.progress import progress
 
 FindBoxes = Callable[[Frame], np.ndarray]  # frame → float32 [N, 5]: x, y, w, h, score
 
@@ -65,7 +65,7 @@ def predict_source(
     frames, empty, points, shown = 0, 0, 0, 0
     with ExitStack() as stack:
         canvas = stack.enter_context(_Drawings(source, out, threshold)) if drawings else None
-        progress = stack.enter_context(tqdm(total=source.count, desc="predict", unit="frame", dynamic_ncols=True))
+        bar = stack.enter_context(progress(total=source.count, desc="predict", unit="frames"))
         for group in _groups(source.frames(), find_boxes, estimator, batch):
             keypoints = estimator(Crops.join([crops for _, _, crops in group]), batch)
             points += keypoints[..., 2].size
@@ -78,7 +78,7 @@ def predict_source(
                 if canvas is not None:
                     canvas.add(frame, found)
                 frames, empty = frames + 1, empty + (len(boxes) == 0)
-            progress.update(len(group))
+            bar.update(len(group))
     write_atomic(out / "keypoints.json", json.dumps(results, allow_nan=False) + "\n")
     files = [out / "keypoints.json", *(canvas.files if canvas is not None else [])]
     return Predicted(frames, len(results), empty, points, shown, source.skipped, files)
