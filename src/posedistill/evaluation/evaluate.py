@@ -114,4 +114,4 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
         return {key: rounded(item, digits) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [rounded(item, digits) for item in value]
-    return round(float(value), digits) if isinstance(value, (float, np.floating)) else value
+    return round(float(value), digits) + 0.0 if isinstance(value, (float, np.floating)) else value  # + 0.0: no −0
