@@ -16,7 +16,7 @@ from posedistill.data.store import parts
 from posedistill.data.store.arrow import TrainStore, ValStore
 from posedistill.errors import UserError
 from posedistill.files import sha256_file
-from posedistill.params import to_settings
+from posedistill.params import record_reads, to_settings
 from posedistill.pipeline import prepare as preparation
 from posedistill.pipeline.prepare import prepare
 
@@ -50,7 +50,7 @@ def test_writes_stores_and_report(tmp_path, data, settings):
     assert len(truth["annotations"]) == 12 and set(val.image_ids.tolist()) == {i["id"] for i in truth["images"]}
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(report.as_dict()))
     assert report.sets["train"]["persons"] == 12 and report.sets["train"]["parts"]["face"]["keypoints"] == 12 * 68
-    assert report.sets["train"]["bytes a person"] > 1000 and balanced(report)
+    assert report.sets["train"]["bytes per person"] > 1000 and balanced(report)
     assert not list((tmp_path / "checkpoints").iterdir())  # nothing unfinished is left behind
 
 
@@ -121,6 +121,22 @@ def test_odd_pictures_are_converted_and_counted(tmp_path, data, settings):
     assert report.funnels[0]["examples"]["picture: " + pixels.GREY] == ["000000.jpg"]
     store = TrainStore(tmp_path / "out" / "train")
     assert len(store) == 12 and (store[0].pixels()[..., 0] == store[0].pixels()[..., 1]).mean() > 0.9
+
+
+def test_reads_settings_of_data_and_input_alone(tmp_path, data, settings):
+    P = settings()
+    with record_reads() as reads:
+        prepare(P, tmp_path / "out", workers=1, progress=False)
+    assert {name.split(".")[0] for name in reads} == {"data", "input"}
+
+
+def test_parts_of_other_code_are_not_mixed_in(tmp_path, data, settings, monkeypatch):
+    def folders(code):
+        monkeypatch.setattr(preparation, "code_hash", lambda *entries: code)
+        one = preparation.read_set(settings(), "train", settings().data.train, tmp_path / "data", 1, False)
+        return one.folder
+
+    assert folders("a") == folders("a") != folders("b")
 
 
 def test_pictures_are_checked_by_name_and_size(tmp_path, data, settings):

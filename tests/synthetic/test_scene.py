@@ -130,12 +130,11 @@ def test_same_bytes_by_numpy_and_on_another_processor(asset_dir):
         "    jpeg, _, people = render_image(sys.argv[1], 77, i, SceneOptions())\n"
         "    print(json.dumps([hashlib.sha256(jpeg).hexdigest(), people]))\n"
     )
-    # an older processor as far as the libraries can pretend one
+    # an older processor, as far as the libraries can pretend to be on one
     env = os.environ | {
         "OPENBLAS_CORETYPE": "Nehalem",
         "OPENCV_CPU_DISABLE": "AVX2,AVX512_SKX",
     }
-    command = [sys.executable, "-c", script, str(asset_dir), str(Path(__file__).parent)]
     run = subprocess.run(
         [sys.executable, "-c", script, str(asset_dir), str(Path(__file__).parent)],
         env=env,

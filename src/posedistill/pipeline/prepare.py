@@ -229,7 +229,7 @@ def publish_train(P: Params, one: PersonSet, notes: list[Notes], out: Path) -> d
     return {
         "persons": len(done),
         "images": np.unique(images, axis=1).shape[1],
-        "bytes a person": round(size / len(done)),
+        "bytes per person": round(size / len(done)),
         "reduced share": round(float((done.column("factor")[:, 0] < 1).mean()), 4),
         "random persons": draw[:SHEET].tolist(),
         "parts": part_statistics(done.column("keypoints")[:, :, 2]),

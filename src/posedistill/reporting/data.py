@@ -16,6 +16,7 @@ from posedistill.data.store.arrow import TrainStore
 from posedistill.evaluation.records import read_ground_truth
 from posedistill.keypoints import PARTS
 from posedistill.reporting.curves import panels
+from posedistill.reporting.preparation import box_iou
 from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PART_COLORS, PART_NAMES, PINK, RED
 from posedistill.reporting.tables import Plain, Table
 
@@ -70,23 +71,15 @@ class PersonTable:
         return extent
 
     def overlap(self) -> NDArray:
-        """Largest IoU of each box with another box of its image. float64 [N], 0 where it is alone"""
+        """Largest IoU of each box with another box of its image: float64 [N], 0 where there is none."""
         best = np.zeros(len(self.boxes))
         for image in np.unique(self.image_ids):
             rows = np.flatnonzero(self.image_ids == image)
             if len(rows) > 1:
-                iou = _iou(self.boxes[rows])
+                iou = box_iou(self.boxes[rows], self.boxes[rows])
                 np.fill_diagonal(iou, 0)
                 best[rows] = iou.max(1)
         return best
-
-
-def _iou(boxes: NDArray) -> NDArray:
-    low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
-    sides = np.minimum(high, high.transpose(1, 0, 2)) - np.maximum(low, low.transpose(1, 0, 2))
-    shared = np.prod(np.clip(sides, 0, None), -1)
-    area = np.prod(boxes[:, 2:], 1)
-    return shared / np.maximum(area[:, None] + area - shared, 1e-9)
 
 
 def funnel_table(funnels: Sequence[Mapping[str, Any]]) -> Table:
@@ -128,13 +121,13 @@ def stores_table(sets: Mapping[str, Mapping[str, Any]]) -> Table:
             "images": entry["images"],
             "persons or boxes": entry["persons"],
             "MB": entry["bytes"] / 1e6,
-            "bytes a person": entry["bytes"] / entry["persons"] if entry["persons"] else None,
+            "bytes per person": entry["bytes"] / entry["persons"] if entry["persons"] else None,
             "stored smaller, %": 100 * entry["reduced share"] if "reduced share" in entry else None,
         }
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "store"
     formats = dict.fromkeys(("files read", "pictures left out", "images", "persons or boxes"), "{:,}")
-    formats |= {"MB read": "{:,.1f}", "MB": "{:,.1f}", "bytes a person": "{:,.0f}", "stored smaller, %": "{:.1f}"}
+    formats |= {"MB read": "{:,.1f}", "MB": "{:,.1f}", "bytes per person": "{:,.0f}", "stored smaller, %": "{:.1f}"}
     return Table(frame, formats)
 
 
@@ -164,7 +157,7 @@ def detector_figures(sets: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
 
 
 def boxes_figure(sets: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Best IoU of a detector box with each annotated person, one panel a set that has detector boxes."""
+    """Best IoU of a detector box with each annotated person, one panel per set that has detector boxes."""
     found = {name: entry["overlap"] for name, entry in sets.items() if "overlap" in entry}
     figure, axes = panels(len(found), 2.9)
     for axis, (name, overlap) in zip(axes, found.items()):
@@ -239,12 +232,12 @@ def size_figure(persons: PersonTable) -> Figure:
 
 
 def overlap_figure(persons: PersonTable) -> Figure:
-    """Persons an image, and how much boxes overlap."""
+    """Persons per image, and how much boxes overlap."""
     figure, axes = panels(2, 2.9)
     _, count = np.unique(persons.image_ids, return_counts=True)
     numbers, images = np.unique(count, return_counts=True)
     axes[0].bar([str(number) for number in numbers], images, color=BLUE)
-    axes[0].set(title="Persons an image", ylabel="images")
+    axes[0].set(title="Persons per image", ylabel="images")
     axes[0].grid(axis="x", visible=False)
     overlap = persons.overlap()
     sns.histplot(overlap[overlap > 0], bins=np.linspace(0, 1, 21), color=ORANGE, ax=axes[1], lw=0.3)
