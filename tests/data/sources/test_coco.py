@@ -1,7 +1,6 @@
 """Annotation files: what is kept, what is dropped and why, and what is an error."""
 
 import copy
-import gzip
 import json
 
 import numpy as np
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from posedistill.data.person import Funnel, ImageRef
 from posedistill.data.sources import coco
 from posedistill.data.sources.detections import read_detections
-from posedistill.data.sources.json_stream import top_level
 from posedistill.data.sources.persons import read_source
 from posedistill.errors import UserError
 from posedistill.params import Source
@@ -247,25 +245,6 @@ def test_structural_errors_name_file_record_and_field(content, save, table, fiel
     assert known in message or f"{table}[" in message or field == "id"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "[]", "null", "{", '{"images": [', '{"annotations": {}, "images": []}', "\x00\x01"),
-        *('{"images": []}', '{"images": [], "annotations": [], "annotations": []}'),
-        *(
-            '{"images": [], "images": [], "annotations": []}',
-            '{"annotations": [], "images": ' + "[" * 5000 + "]" * 5000 + "}",
-        ),
-    ],
-    ids=range(11),
-)
-def test_files_that_are_no_annotations(tmp_path, text):
-    path = tmp_path / "broken.json"
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"broken\.json"):
-        read(path)
-
-
 def test_numbers_beyond_all_pixels_count_as_not_finite(content, save):
     content["annotations"][0].update(num_keypoints=float("nan"), area=-1.0)
     content["annotations"][0]["face_kpts"][0] = 1e300
@@ -281,20 +260,6 @@ def test_found_values_stay_on_one_line(content, save):
     content["annotations"][0]["image_id"] = "a\nb"
     with pytest.raises(UserError, match=r"annotation 100: image_id: found 'a\\nb', expected a whole number"):
         read(save(content))
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match="there is no annotation file"):
-        read(tmp_path / "absent.json")
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_cut_off_file(content, save, share):
-    path = save(content)
-    raw = path.read_bytes()
-    path.write_bytes(raw[: int(len(raw) * share)])
-    with pytest.raises(UserError):
-        read(path)
 
 
 @pytest.mark.parametrize(
@@ -329,17 +294,6 @@ def test_an_area_of_zero_is_estimated_as_a_missing_one(content, save):
     content["annotations"][0]["area"], content["annotations"][1]["area"] = 0, None
     for entry in read_ground_truth(save(content))["annotations"][:2]:
         assert entry["area"] == pytest.approx(0.53 * entry["bbox"][2] * entry["bbox"][3])
-
-
-def test_streaming_reads_the_same_as_json(content, save):
-    content["annotations"][0]["note"] = 'brackets } ] in a "string" \\'
-    content["info"] = {"a": [1, {"b": "]"}], "n": -1.5e3, "t": True, "z": None}
-    path = save(content)
-    entries, annotations = top_level(path, streamed="annotations")
-    assert list(annotations) == content["annotations"]
-    assert entries == {name: value for name, value in content.items() if name != "annotations"}
-    path.write_text(json.dumps(content, indent=3))
-    assert list(top_level(path, streamed="annotations")[1]) == content["annotations"]
 
 
 odd = st.one_of(
@@ -387,67 +341,11 @@ def test_mutated_files_either_read_with_balanced_books_or_say_one_clear_line(con
     orjson.dumps(read_ground_truth(path))
 
 
-@pytest.mark.parametrize(
-    ("entry", "reason"),
-    [
-        ({"category_id": 2}, coco.NOT_PERSON),
-        ({"image_id": 5}, "image not in this validation set"),
-        ({"bbox": [1, 2, 0, 4]}, coco.DEGENERATE),
-        ({"score": float("nan")}, coco.NOT_FINITE),
-    ],
-)
-def test_detections_dropped(tmp_path, entry, reason):
-    good = {"image_id": 10, "category_id": 1, "bbox": [-5.0, 2, 30, 40], "score": 0.5}
-    path = tmp_path / "boxes.json"
-    images = {10: ImageRef("a.jpg", None, 320, 240, "a.jpg")}
-    path.write_text(json.dumps([good, {**good, **entry}]))
-    funnel = Funnel("d")
-    persons = read_detections(path, images, funnel)
-    funnel.check()
-    assert funnel.dropped == {reason: 1} and persons[0].box.tolist() == [-5, 2, 30, 40]  # not clipped, as published
-
-
-def test_a_detection_without_a_score_is_an_error(tmp_path):
-    path = tmp_path / "boxes.json"
-    path.write_text('[{"image_id": 10, "bbox": [1, 2, 30, 40], "score": null}]')
-    with pytest.raises(UserError, match=r"detections\[0\]: score"):
-        read_detections(path, {}, Funnel("d"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *('{"a.jpg": 3}', '{"images": [], "annotations": []}', "[1]", '[{"image_id": 1.5}]', "x"),
-        '[{"image_id": 10, "bbox": [1], "score": 1}]',
-    ],
-)
-def test_detection_files_that_are_none(tmp_path, text):
-    path = tmp_path / "boxes.json"
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"boxes\.json"):
-        read_detections(path, {}, Funnel("d"))
-
-
 @pytest.mark.parametrize("name", ["a\0.jpg", "\udce9.jpg", ""])
 def test_a_name_that_no_file_can_have(content, save, name):
     content["images"][0]["file_name"] = name
     with pytest.raises(UserError, match=r"image 10: file_name: found .*expected a file name"):
         read(save(content))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (gzip.compress, "expected a JSON object .*found a gzip file"),
-        (lambda raw: raw.decode().encode("utf-16"), "found UTF-16"),
-        (lambda raw: raw + raw, "the file goes on after its end"),
-    ],
-)
-def test_files_of_another_kind_are_named(content, save, change, message):
-    path = save(content)
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(UserError, match=message):
-        read(path)
 
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../annotations.json", "a/../../b.jpg"])

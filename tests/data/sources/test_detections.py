@@ -100,3 +100,44 @@ def test_image_ids_are_numbers_of_names_or_places(image_ids, numbers, expected):
 
 def test_a_spelling_is_one_line_of_utf8():
     assert spelling("a\nb\udce9") == r"a\x0ab\xe9"
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ({"category_id": 2}, "not a person"),
+        ({"image_id": 5}, "image not in this validation set"),
+        ({"bbox": [1, 2, 0, 4]}, "empty box"),
+        ({"score": float("nan")}, "box not finite"),
+    ],
+)
+def test_detections_dropped(tmp_path, entry, reason):
+    good = {"image_id": 10, "category_id": 1, "bbox": [-5.0, 2, 30, 40], "score": 0.5}
+    path = tmp_path / "boxes.json"
+    images = {10: ImageRef("a.jpg", None, 320, 240, "a.jpg")}
+    path.write_text(json.dumps([good, {**good, **entry}]))
+    funnel = Funnel("d")
+    persons = read_detections(path, images, funnel)
+    funnel.check()
+    assert funnel.dropped == {reason: 1} and persons[0].box.tolist() == [-5, 2, 30, 40]  # not clipped, as published
+
+
+def test_a_detection_without_a_score_is_an_error(tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text('[{"image_id": 10, "bbox": [1, 2, 30, 40], "score": null}]')
+    with pytest.raises(UserError, match=r"detections\[0\]: score"):
+        read_detections(path, {}, Funnel("d"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"a.jpg": 3}', '{"images": [], "annotations": []}', "[1]", '[{"image_id": 1.5}]', "x"),
+        '[{"image_id": 10, "bbox": [1], "score": 1}]',
+    ],
+)
+def test_detection_files_that_are_none(tmp_path, text):
+    path = tmp_path / "boxes.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"boxes\.json"):
+        read_detections(path, {}, Funnel("d"))

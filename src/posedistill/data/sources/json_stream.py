@@ -48,8 +48,8 @@ def top_level(path: Path, *, streamed: str) -> tuple[dict[str, Any], Iterator[An
     """
     try:
         with path.open("rb") as file:
-            # what cannot be mapped (a pipe) is read whole
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.is_file() else file.read()
+            mapped = path.is_file() and path.stat().st_size > 0  # otherwise, as of a pipe, all is read
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if mapped else file.read()
     except FileNotFoundError:
         raise UserError(f"there is no annotation file {printable(path)}") from None
     except (OSError, ValueError) as error:
