@@ -30,6 +30,13 @@ def test_a_line_every_ten_seconds_and_one_at_the_end(clock, capsys):
     ]
 
 
+def test_the_last_line_is_written_once(clock, capsys):
+    with progress(total=2, desc="a", unit="steps") as bar:
+        clock[0] = 20
+        bar.update(2)
+    assert capsys.readouterr().err == "a: 2 of 2 steps, 0.1 steps/s\n"
+
+
 def test_items_are_counted_and_the_rate_leaves_out_what_was_done_before(clock, capsys):
     def items():
         for _ in range(3):

@@ -11,8 +11,8 @@ T the teacher's, V the label's; W the weight of a keypoint, 0 where it is unlabe
     stage 1:  L = L_ori + r(t)·α·L_fea + r(t)·β·L_logit           α = 7e-5, β = 0.1
     stage 2:  L = γ·L_logit                                       γ = 1
 
-The sums stand as the published code computes them; where that departs from the paper, the function says so. The stages
-themselves are put together in `posedistill.training.objectives`.
+The sums are those of the published code; each function says where that departs from the paper. The stages are put
+together in `posedistill.training.stage1` and `stage2`.
 
 Every SimCC loss adds up over two axes. A pair (x [N, K, Wx], y [N, K, Wy]) holds both: logits of a model, or the
 Gaussian labels of `posedistill.models.simcc.encode`.
@@ -23,7 +23,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-Pair = tuple[Tensor, Tensor]
+Pair = tuple[Tensor, Tensor]  # of both axes (x, y)
 Epoch = TypeVar("Epoch", float, Tensor)  # a tensor where a compiled step must not depend on its value
 
 # Logits are multiplied by this before every softmax (RTMPose, arXiv 2303.07399: temperature τ = 0.1).
@@ -54,8 +54,8 @@ def label_loss(pred: Pair, target: Pair, weight: Tensor) -> Tensor:
         A 0-d tensor: mean over the bins, weighted mean over K (all K, labelled or not), x plus y, mean over the batch.
 
     The published code (RTMPose's KLDiscretLoss) sums over the batch instead: its value is this one times N. That makes
-    L_ori, and nothing else, grow with the batch of a GPU, and so shifts the balance of the two teachings. Here the
-    caller multiplies by `loss.reference_batch` (64 at 256×192, as published), whatever the batch really is.
+    L_ori alone grow with the batch of a GPU, which shifts the balance of labels and teacher. Here the caller multiplies
+    by `loss.reference_batch` (64 at 256×192, as published), whatever the actual batch.
     """
     x, y = (_divergence(p, t) / p.shape[-1] for p, t in zip(pred, target))  # [N, K] each
     return ((x + y) * weight).mean()

@@ -68,7 +68,7 @@ class Lines:
     def update(self, n: int = 1) -> None:
         """`n` more are done."""
         self.n += n
-        if time.monotonic() - self.written >= EVERY:
+        if self.n != self.total and time.monotonic() - self.written >= EVERY:  # `close` writes the last line
             self._write()
 
     def set_postfix_str(self, text: str, refresh: bool = True) -> None:

@@ -10,8 +10,7 @@ from training_fakes import batches_of, plan
 
 from posedistill.files import sha256_file
 from posedistill.params import Params, from_settings
-from posedistill.training import runs
-from posedistill.training.runs import Run, Where
+from posedistill.training import Paths, Trained, runs
 from posedistill.training.supervised import train_supervised
 
 EPOCHS, STEPS, BATCH = 3, 4, 4
@@ -94,7 +93,7 @@ def put_in_place(asked: list | None = None) -> None:
 
     runs.TrainStore = runs.ValStore = FakeStore
     runs.TrainLoader = Loader
-    runs.validation_ap = lambda model, store, P, device: 0.25
+    runs.validation_ap = lambda model, store, input_size, device: 0.25
 
 
 def prepare_folder(root: Path) -> None:
@@ -106,8 +105,8 @@ def prepare_folder(root: Path) -> None:
     os.chdir(root)
 
 
-def train(P: Params | None = None, where: Where | None = None) -> Run:
-    return train_supervised(P or settings(), "baseline", where)
+def train(P: Params | None = None, paths: Paths | None = None) -> Trained:
+    return train_supervised(P or settings(), "baseline", paths)
 
 
 def end_at(step: int, number: int, delay: float) -> None:

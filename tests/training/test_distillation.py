@@ -54,7 +54,7 @@ def test_stage1_trains_student_and_alignment_and_nothing_else(tmp_path):
     assert set(result.model.state_dict()) == set(model().state_dict())
 
 
-def test_a_frozen_teacher_answers_the_same_in_train_mode():
+def test_a_frozen_teacher_predicts_the_same_in_train_mode():
     teacher = model(5, "nw")
     with torch.no_grad():  # statistics that are not those of a batch
         for name, buffer in teacher.named_buffers():
@@ -67,8 +67,8 @@ def test_a_frozen_teacher_answers_the_same_in_train_mode():
     objective.train()
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in copy.modules())
     assert not any(module.training for module in copy.modules())
-    for answer, truth in zip(copy(images), expected):
-        torch.testing.assert_close(answer, truth, rtol=1e-4, atol=1e-6)
+    for found, truth in zip(copy(images), expected):
+        torch.testing.assert_close(found, truth, rtol=1e-4, atol=1e-6)
 
 
 def test_alignment_only_where_channels_differ():
@@ -144,9 +144,9 @@ def test_stage2_optimises_only_the_head():
 
 def test_stage2_runs_the_backbone_once_and_without_gradients():
     objective = stage2()
-    _, asked = objective._frozen
+    _, teacher = objective._frozen
     calls = []
-    asked.backbone.register_forward_hook(lambda module, given, result: calls.append(result.requires_grad))
+    teacher.backbone.register_forward_hook(lambda module, given, result: calls.append(result.requires_grad))
     objective.train()
     terms, _, _ = objective(*inputs())
     terms["total"].backward()

@@ -12,7 +12,7 @@ from posedistill.models import build_rtmpose
 from posedistill.models.fold import fold_batch_norm
 from posedistill.models.simcc import encode, label_weight
 from posedistill.params import load_params
-from posedistill.training.objectives import stage1_losses, stage2_losses
+from posedistill.training import stage1_losses, stage2_losses
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden/training/rule-steps.npz")
 LOSS = load_params(Path(__file__).parents[2] / "params.yaml").loss

@@ -16,7 +16,7 @@ from posedistill.models.onnx_model import OnnxModel
 from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.params import Weights, load_params
 from posedistill.pipeline import evaluate as stage
-from posedistill.training.runs import Where
+from posedistill.training import Paths
 from posedistill.training.stage1 import Stage1, load_teacher
 from posedistill.training.supervised import train_supervised
 
@@ -45,15 +45,15 @@ def terms(teacher, params, student):
     batch = batch_at(0, 0, 3)
     objective = Stage1(student, teacher, params.loss)
     images = batch.images.permute(0, 3, 1, 2).float() / 255
-    losses, _, answer = objective(images, batch.keypoints)
-    return losses, answer
+    losses, _, teacher_logits = objective(images, batch.keypoints)
+    return losses, teacher_logits
 
 
 def test_its_logits_teach_as_the_model_in_it_would(params, onnx_file, random_model):
     student = model(seed=3).eval()
-    by_onnx, answer = terms(OnnxModel(onnx_file), params, student)
+    by_onnx, logits = terms(OnnxModel(onnx_file), params, student)
     by_model, expected = terms(random_model("n", SIZE), params, student)
-    for ours, theirs in zip(answer, expected):
+    for ours, theirs in zip(logits, expected):
         assert torch.allclose(ours, theirs, atol=1e-4)
     assert by_onnx["logit"].item() == pytest.approx(by_model["logit"].item(), rel=1e-4)
     assert by_onnx["label"].item() == pytest.approx(by_model["label"].item())
@@ -63,7 +63,7 @@ def test_its_logits_teach_as_the_model_in_it_would(params, onnx_file, random_mod
 
 
 def test_the_teacher_stage_takes_the_file_and_stage1_finds_it(params, tmp_path, capsys):
-    where = Where(output=str(tmp_path / "teacher.safetensors"), curves=str(tmp_path / "teacher.tsv"))
+    where = Paths(output=str(tmp_path / "teacher.safetensors"), curves=str(tmp_path / "teacher.tsv"))
     run = train_supervised(params, "teacher", where)
     assert is_onnx(run.model_path)
     assert isinstance(load_teacher(params, run.model_path), OnnxModel)
@@ -73,14 +73,14 @@ def test_the_teacher_stage_takes_the_file_and_stage1_finds_it(params, tmp_path, 
 def test_a_file_for_another_input_is_one_clear_error(params, tmp_path):
     other = params.replaced(input=params.input.replaced(height=64, width=64))
     with pytest.raises(UserError, match="takes 32×32 pixels, the settings 64×64"):
-        train_supervised(other, "teacher", Where(output=str(tmp_path / "t.safetensors")))
+        train_supervised(other, "teacher", Paths(output=str(tmp_path / "t.safetensors")))
     with pytest.raises(UserError, match=r"expected a teacher for 133 keypoints and input \(64, 64\)"):
         load_teacher(other, params.teacher.checkpoint.path)
 
 
 def test_it_is_evaluated_like_any_teacher(params, random_model, tmp_path, monkeypatch):
     monkeypatch.chdir(make_project(tmp_path, random_model("n", SIZE)))
-    train_supervised(params, "teacher", Where())
+    train_supervised(params, "teacher", Paths())
     model, (parameters, macs) = stage._load(params, "teacher")
     poses = predict_poses(model, ValStore("prepared/val-rendered"), params)
     expected = predict_poses(random_model("n", SIZE), ValStore("prepared/val-rendered"), params)

@@ -4,17 +4,22 @@ import fake_stage
 import pandas as pd
 import pytest
 from fake_stage import EPOCHS, STEPS, settings, train
+from training_fakes import model
 
 from posedistill.errors import UserError
 from posedistill.files import sha256_file
-from posedistill.training import runs
-from posedistill.training.runs import Where, make_plan
+from posedistill.models.checkpoint import save_checkpoint
+from posedistill.models.rtmpose import build_rtmpose
+from posedistill.params import from_settings
+from posedistill.training import runs, train_stage
+from posedistill.training.checkpoints import RunFolder
+from posedistill.training.runs import Paths, Training, make_plan
 from posedistill.training.supervised import train_supervised
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project folder with fake data; yields (folder, augmentation asked for by epoch)."""
+    """A project folder with fake data; (folder, augmentation of each epoch)."""
     for name in ("TrainStore", "ValStore", "TrainLoader", "validation_ap"):
         monkeypatch.setattr(runs, name, getattr(runs, name))  # put back afterwards
     monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", "")
@@ -29,8 +34,8 @@ def project(tmp_path, monkeypatch):
 def without_training(project, monkeypatch):
     """The project's folder; a training ends at once."""
 
-    def trained(P, recipe, where, device, group, folder):
-        folder.finished_model.write_bytes(b"model")
+    def trained(training, device, group, folder):
+        save_checkpoint(model(), folder.finished_model)
         folder.finish({"rows": []})
 
     monkeypatch.setattr(runs, "_train", trained)
@@ -56,10 +61,10 @@ def test_a_finished_training_is_read_back_and_gives_the_same_files(project, caps
 
 
 def test_history_and_curves(project):
-    run = train()
-    curves = pd.read_csv(run.curves_path, sep="\t")
+    result = train()
+    curves = pd.read_csv(result.curves_path, sep="\t")
     assert list(curves) == ["epoch", "step", "lr", "label", "total", "accuracy", "val_ap"]
-    assert curves["step"].iloc[-1] == EPOCHS * STEPS == run.history["step"].iloc[-1]
+    assert curves["step"].iloc[-1] == EPOCHS * STEPS == result.history["step"].iloc[-1]
     assert curves["epoch"].iloc[-1] == EPOCHS
     assert (curves["val_ap"].dropna() == 0.25).all() and curves["val_ap"].notna().sum() == EPOCHS
 
@@ -111,29 +116,44 @@ def test_the_last_epochs_are_weak(project):
 
 def test_names_and_files_outside_the_pipeline(project):
     folder, _ = project
-    run = train(where=Where(name="baseline-long", output="elsewhere/model.safetensors"))
-    assert run.name == "baseline-long" and (folder / "elsewhere" / "model.safetensors").is_file()
-    assert run.curves_path.as_posix() == "reports/curves/baseline-long.tsv"
+    result = train(paths=Paths(name="baseline-long", output="elsewhere/model.safetensors"))
+    assert result.name == "baseline-long" and (folder / "elsewhere" / "model.safetensors").is_file()
+    assert result.curves_path.as_posix() == "reports/curves/baseline-long.tsv"
 
 
-def recipe(**changes):
-    values = {"stage": "baseline", "lr": 1e-3, "epochs": 2, "clip_norm": None, "shape": "cosine"}
-    return type("Recipe", (), values | changes)
+def plan_of(P, persons, processes=1):
+    training = Training(
+        stage="baseline",
+        params=P,
+        paths=Paths(),
+        entry="",
+        build=lambda device: None,
+        own={},
+        inputs={},
+        size="n",
+        section="student",
+        clip_norm=("student.clip_norm", P.student.clip_norm),
+    )
+    return make_plan(training, persons, processes)
 
 
 def test_a_smaller_batch_lowers_the_rate_and_says_so(capsys):
     P = settings(train={"batch": 8, "reference_batch": 32})
-    assert make_plan(P, recipe(), 100).schedule.lr == pytest.approx(2.5e-4)
+    assert plan_of(P, 100).schedule.lr == pytest.approx(2.5e-4)
     line = capsys.readouterr().err.strip()
     assert "\n" not in line and "0.001 × 8/32 = 0.00025" in line
-    assert make_plan(settings(train={"batch": 8}), recipe(), 100).schedule.lr == 1e-3
+    assert plan_of(settings(train={"batch": 8}), 100).schedule.lr == 1e-3
     assert not capsys.readouterr().err
 
 
 def test_warm_up_takes_at_most_a_tenth_of_the_steps():
-    plan = make_plan(settings(train={"warmup_steps": 1000}), recipe(epochs=10), 40)
+    plan = plan_of(settings(train={"warmup_steps": 1000}, student={"epochs": 10}), 40)
     assert plan.steps == 100
     assert plan.schedule.warmup_steps == 10
+
+
+def test_messages_name_the_settings_of_the_stage():
+    assert plan_of(settings(), 40).settings == ("student.lr", "student.clip_norm")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +162,7 @@ def test_warm_up_takes_at_most_a_tenth_of_the_steps():
 )
 def test_a_batch_that_cannot_be_is_one_line(batch, persons, processes, message):
     with pytest.raises(UserError, match=message):
-        make_plan(settings(train={"batch": batch}), recipe(), persons, processes)
+        plan_of(settings(train={"batch": batch}), persons, processes)
 
 
 def test_without_prepared_data_one_line_says_so(tmp_path, monkeypatch):
@@ -151,6 +171,34 @@ def test_without_prepared_data_one_line_says_so(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="prepare"):
         train()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("size", "input_size"), [("nw", (32, 32)), ("n", (64, 32))])
+def test_a_finished_model_of_another_size_is_not_taken_back(without_training, size, input_size):
+    """As a cache could return it."""
+    train()
+    (folder,) = (without_training / ".checkpoints").glob("baseline-*")
+    save_checkpoint(build_rtmpose(size, input_size), folder / "finished.safetensors")
+    RunFolder(folder).finish({"rows": []})
+    found = f"found one of size {size} for input {input_size[0]}×{input_size[1]}"
+    with pytest.raises(UserError, match=rf"finished.safetensors: expected .*size n for input 32×32.*{found}") as caught:
+        train()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("stage", "file"), [("stage1", "teacher"), ("stage2", "stage1")])
+def test_a_stage_refuses_a_model_of_another_size(project, stage, file):
+    names = {"stage1": "teacher.size", "stage2": "student.size"}
+    loss = {"alpha": 7e-5, "beta": 0.1, "gamma": 1.0, "decay": True, "logit_on": "all", "feature_reduction": "sum"}
+    stage2 = {"init": "stage1", "epochs": 1, "lr": 1e-3, "seed": 0, "schedule": "cosine"}
+    P = from_settings(
+        fake_stage.SETTINGS
+        | {"loss": {**loss, "reference_batch": 64, "clip_norm": 1.0}, "teacher": {"size": "n"}, "stage2": stage2},
+        stage,
+    )
+    save_checkpoint(build_rtmpose("nw", (32, 32)), project[0] / "models" / f"{file}.safetensors")
+    with pytest.raises(UserError, match=rf"models/{file}.safetensors: expected .*size n .*{names[stage]}.*size nw"):
+        train_stage(stage, P)
 
 
 def test_roles():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from posedistill.__main__ import main
-from posedistill.training.cli import STAGES
+from posedistill.params import ROLES
 
 
 def test_help_names_the_stages(capsys):
@@ -13,7 +13,7 @@ def test_help_names_the_stages(capsys):
         main(["train", "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    assert all(stage in text for stage in STAGES)
+    assert all(stage in text for stage in ROLES)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor
 from posedistill.devices import Device
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.training.checkpoints import RunFolder
-from posedistill.training.loop import Plan
+from posedistill.training.loop import TrainingPlan
 from posedistill.training.schedule import Schedule
 from posedistill.training.supervised import Supervised
 
@@ -28,7 +28,7 @@ CPU = Device(
 )
 
 
-def plan(epochs: int = 2, steps_per_epoch: int = 4, batch: int = 4, **other) -> Plan:
+def plan(epochs: int = 2, steps_per_epoch: int = 4, batch: int = 4, **other) -> TrainingPlan:
     values = {
         "name": "baseline",
         "schedule": Schedule(1e-3, epochs * steps_per_epoch, 2, 1e-5, steps_per_epoch, 0.05),
@@ -39,7 +39,7 @@ def plan(epochs: int = 2, steps_per_epoch: int = 4, batch: int = 4, **other) -> 
         "validate_every": 1,
         "keep": "last",
     }
-    return Plan(epochs=epochs, steps_per_epoch=steps_per_epoch, batch=batch, **(values | other))
+    return TrainingPlan(epochs=epochs, steps_per_epoch=steps_per_epoch, batch=batch, **(values | other))
 
 
 def batch_at(epoch: int, step: int, batch: int, dtype: torch.dtype = torch.float32) -> SimpleNamespace:
@@ -60,7 +60,7 @@ def no_augmentation(batch: int) -> Tensor:
 
 
 def batches_of(
-    plan: Plan, rank: int = 0, processes: int = 1, dtype: torch.dtype = torch.float32
+    plan: TrainingPlan, rank: int = 0, processes: int = 1, dtype: torch.dtype = torch.float32
 ) -> Callable[[int, int], Iterator[SimpleNamespace]]:
     def batches(epoch: int, start: int) -> Iterator[SimpleNamespace]:
         for step in range(start, plan.steps_per_epoch):

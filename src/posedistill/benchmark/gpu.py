@@ -29,17 +29,16 @@ from posedistill.devices import Device, choose, set_up
 from posedistill.errors import UserError
 from posedistill.models.macs import count_macs
 from posedistill.models.rtmpose import build_rtmpose
-from posedistill.params import Params, from_settings
+from posedistill.params import ROLES, Params, from_settings
 from posedistill.pipeline.prepare import prepare
 from posedistill.pipeline.recipes import settings_of
 from posedistill.training.checkpoints import say
 
 MINUTES = 8.0
-ROLES = ("teacher", "baseline", "stage1", "stage2")
 
 
 @dataclass(frozen=True)
-class Plan:
+class GpuPlan:
     """Sizes of the measurements. `pairs`: teacher (None: stage 2), student; the first also with the loader."""
 
     pairs: tuple[tuple[str | None, str], ...]
@@ -51,7 +50,7 @@ class Plan:
     changes: dict[str, dict[str, Any]]  # of the recipe, for the short training
 
 
-LARGE = Plan(
+LARGE = GpuPlan(
     pairs=(("x", "l"), ("l", "t"), (None, "l")),
     batch=512,
     micro_batches=(64, 128, 256),
@@ -60,7 +59,7 @@ LARGE = Plan(
     steps=20,
     changes={"runtime": {"compile": False}},
 )
-SMALL = Plan(
+SMALL = GpuPlan(
     pairs=(("nw", "n"), (None, "n")),
     batch=8,
     micro_batches=(4,),
@@ -90,7 +89,7 @@ class Clock:
         return self.end - time.monotonic()
 
 
-def settings(plan: Plan, data_root: Path) -> dict[str, Any]:
+def settings(plan: GpuPlan, data_root: Path) -> dict[str, Any]:
     """The GPU recipe with the plan's changes, on rendered data."""
     recipe = settings_of("gpu-rendered")
     recipe = {name: values | plan.changes.get(name, {}) for name, values in recipe.items()}
@@ -145,7 +144,7 @@ def operations(teacher: str | None, student: str, size: tuple[int, int]) -> floa
 
 
 def measure_step(
-    plan: Plan, pair: tuple[str | None, str], device: Device, size: tuple[int, int], micro_batch: int, rate: float
+    plan: GpuPlan, pair: tuple[str | None, str], device: Device, size: tuple[int, int], micro_batch: int, rate: float
 ) -> Row:
     """Persons/s of steps on one micro-batch that lies on the device, and the memory they take."""
     teacher, student = pair
@@ -180,7 +179,7 @@ def measure_step(
     }
 
 
-def measure_with_loader(plan: Plan, P: Params, device: Device, micro_batch: int) -> Row:
+def measure_with_loader(plan: GpuPlan, P: Params, device: Device, micro_batch: int) -> Row:
     """Persons/s with the loader: worker processes, transfer, the device's part of the augmentation, and the step; and
     the share of the time that the step waits for the loader."""
     teacher, student = plan.pairs[0]
@@ -236,7 +235,7 @@ def _facts(device: Device, size: tuple[int, int], micro_batch: int) -> Row:
     }
 
 
-def measure_steps(plan: Plan, P: Params, device: Device, clock: Clock) -> list[Row]:
+def measure_steps(plan: GpuPlan, P: Params, device: Device, clock: Clock) -> list[Row]:
     """Steps of all pairs and micro-batches, then the first pair with the loader; until the clock runs out."""
     rate = matrix_rate(device)
     rows: list[Row] = [{"what": "matrix product", "Tflop/s": rate / 1e12}]
@@ -267,7 +266,7 @@ def _with_or_without_compiler(measure: Any, *arguments: Any) -> Row:
 def short_training(base: dict[str, Any], epochs: int) -> list[Row]:
     """Teacher, baseline, stage 1 and stage 2 in `epochs` epochs each (stage 2: a fifth), and what they reach."""
     from posedistill.pipeline.evaluate import evaluate_model
-    from posedistill.training.stages import distill_stage1, distill_stage2, train_supervised
+    from posedistill.training import train_stage
 
     for section in ("teacher", "student"):
         base[section] |= {"epochs": epochs}
@@ -278,20 +277,17 @@ def short_training(base: dict[str, Any], epochs: int) -> list[Row]:
     rows: list[Row] = []
     for role in ROLES:
         start = time.perf_counter()
-        if role in ("teacher", "baseline"):
-            run = train_supervised(P, role)
-        else:
-            run = distill_stage1(P) if role == "stage1" else distill_stage2(P)
+        trained = train_stage(role, P)
         seconds = time.perf_counter() - start
         found = evaluate_model(P, role)
         rows.append(
             {
                 "model": role,
                 "size": P.teacher.size if role == "teacher" else P.student.size,
-                "epochs": int(run.history["epoch"].iloc[-1]),
-                "steps": int(run.history["step"].iloc[-1]),
+                "epochs": int(trained.history["epoch"].iloc[-1]),
+                "steps": int(trained.history["step"].iloc[-1]),
                 "minutes": seconds / 60,
-                "persons/s": run.history["step"].iloc[-1] * P.train.batch / seconds,
+                "persons/s": trained.history["step"].iloc[-1] * P.train.batch / seconds,
                 "AP": 100 * found.metrics["wholebody"]["AP"],
                 "mean OKS": 100 * found.mean_oks["wholebody"],
                 "validation persons": found.persons,

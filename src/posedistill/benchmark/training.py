@@ -1,25 +1,24 @@
 """Time of a distillation step on the CPU, in units of a 1024×1024×1024 float32 matrix product.
 
-One thread, CPU time: so a busy machine measures almost what an idle one does, and the ratio says almost the same on
-every processor. The published implementation takes 105 (stage 1, l → t), 320 (x → l) and 80 (stage 2, l) units at batch
-8, 256×192; the bars are three quarters of that.
+Measured in CPU time on one thread, so that load on the machine hardly matters, and as a ratio, which varies little
+between processors. The published implementation takes 105 (stage 1, l → t), 320 (x → l) and 80 (stage 2, l) units at
+batch 8, 256×192; the bars are three quarters of that.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
+from posedistill.benchmark.machine import Row, add_output, output_path, print_rows, write_rows
 from posedistill.devices import Device, keep_memory
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.params import Loss
-from posedistill.training.ema import ExpMomentumEMA
+from posedistill.progress import progress
+from posedistill.training.ema import moving_average
 from posedistill.training.frozen import frozen
 from posedistill.training.objective import Objective
 from posedistill.training.optim import build_optimizer
@@ -74,7 +73,7 @@ class Step:
         self.objective, self.images, self.keypoints, self.device = objective, images, keypoints, device
         self.optimizer = build_optimizer(objective, 1e-3, 0.05)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.ema = ExpMomentumEMA(objective.averaged)
+        self.ema = moving_average(objective.averaged)
         objective.train()
 
     def __call__(self, clock: Callable[[], float] = time.process_time) -> dict[str, float]:
@@ -88,7 +87,7 @@ class Step:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         marks.append(clock())
-        self.ema.update()
+        self.ema.update_parameters(self.objective.averaged)
         marks.append(clock())
         names = ("forward", "backward", "optimizer", "ema")
         return dict(zip(names, np.diff(marks).tolist())) | {"step": marks[-1] - marks[0]}
@@ -116,13 +115,15 @@ def measure_steps(
     input_size: tuple[int, int] = INPUT,
     repeats: int = 5,
 ) -> list[Row]:
-    """One row a step: medians over `repeats`, each divided by the product measured right before and after it."""
+    """One row per step: medians over `repeats`, each divided by the product measured right before and after it."""
     torch.set_num_threads(1)
     keep_memory()
     device = Device(torch.device("cpu"), torch.float32, True, False, 0, 1, None)
     product = unit()
     rows: list[Row] = []
-    for name, (teacher, student, published) in tqdm((steps or STEPS).items(), desc="training steps"):
+    for name, (teacher, student, published) in progress(
+        (steps or STEPS).items(), desc="measuring training steps", unit="steps"
+    ):
         step = Step(distillation(teacher, student, device, input_size), *persons(batch, device, input_size), device)
         step()
         phases, ratios = [], []
@@ -160,14 +161,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `benchmark train`."""
     parser.description = __doc__
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="CSV; default: benchmarks/training-<hardware>.csv")
+    add_output(parser, "benchmarks/training-{}.csv")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write."""
+    output = output_path(args)
     rows = measure_steps(repeats=args.repeats)
     print_rows(rows)
-    output = args.output or Path("benchmarks") / f"training-{hardware()}.csv"
     write_rows(output, rows)
     print(f"written to {output}")
     return 0

@@ -1,26 +1,27 @@
-"""One training loop, and three objectives over it: supervised, stage 1, stage 2.
+"""One training loop, and three objectives over it: supervised, stage 1, stage 2."""
 
-The names below are imported when they are first used: a training from labels needs no distillation code, so a change
-there does not train its model again.
-"""
+from posedistill.params import Params
+from posedistill.training.runs import Paths, Trained
+from posedistill.training.stage1 import distill_stage1, stage1_losses
+from posedistill.training.stage2 import distill_stage2, stage2_losses
+from posedistill.training.supervised import train_supervised
 
-import importlib
-from typing import Any
-
-_HOME = {
-    "train_supervised": "supervised",
-    "distill_stage1": "stage1",
-    "distill_stage2": "stage2",
-    "stage1_losses": "objectives",
-    "stage2_losses": "objectives",
-    "Run": "runs",
-    "Where": "runs",
-}
-
-__all__ = list(_HOME)
+__all__ = [
+    "Paths",
+    "Trained",
+    "distill_stage1",
+    "distill_stage2",
+    "stage1_losses",
+    "stage2_losses",
+    "train_stage",
+    "train_supervised",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+def train_stage(stage: str, params: Params, paths: Paths | None = None) -> Trained:
+    """Train the model of a stage: teacher, baseline, stage1 or stage2."""
+    if stage == "stage1":
+        return distill_stage1(params, paths)
+    if stage == "stage2":
+        return distill_stage2(params, paths)
+    return train_supervised(params, stage, paths)

@@ -6,7 +6,7 @@ settings find theirs again, and a finished training is read back in seconds.
 
     <root>/.checkpoints/<stage>-<key>/        or in the folder that POSEDISTILL_CHECKPOINTS names
         step-000001200-3f9a….pt               the two last; the name carries a checksum
-        steps.log                             a line for every step that was computed
+        steps.log                             a line for each checkpoint: the steps done
         finished.safetensors, finished.json   the trained model and its curves
 """
 
@@ -28,13 +28,13 @@ _DIGITS = 16
 
 
 def run_key(settings: dict[str, Any], inputs: dict[str, str], code: str) -> str:
-    """Hash of what decides a training's result: settings, name → SHA-256 of the input files, and the code's hash."""
+    """Hash of everything that decides a training's result: settings, name → SHA-256 of the inputs, hash of the code."""
     content = json.dumps({"settings": settings, "inputs": inputs, "code": code}, sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
 
 
 def say(line: str) -> None:
-    """A line for the person at the terminal; results go elsewhere."""
+    """Print a line on standard error; results go elsewhere."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -45,7 +45,7 @@ class RunFolder:
         self.path = path
 
     def open(self) -> None:
-        """Make the folder and remove what a killed process left half-written."""
+        """Make the folder and remove the half-written files of a killed process."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for leftover in self.path.glob(".*.tmp*"):
@@ -60,17 +60,23 @@ class RunFolder:
         return sorted(self.path.glob("step-*.pt"))
 
     def save(self, step: int, state: dict[str, Any], keep: int = KEPT) -> None:
-        """Write a checkpoint, then remove all but the last `keep`."""
+        """Write a checkpoint and a line in steps.log, then remove all checkpoints but the last `keep`."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
         write_atomic(self.path / f"step-{step:09d}-{digest}.pt", content)
+        log = self.path / "steps.log"
+        try:
+            with log.open("a") as file:
+                file.write(f"{step}\n")
+        except OSError as error:
+            raise UserError(f"cannot write {log}: {error.strerror}") from error
         for old in self.checkpoints()[:-keep]:
             old.unlink(missing_ok=True)
 
     def load_last(self) -> dict[str, Any] | None:
-        """The state of the newest checkpoint that is whole; a damaged one is named, removed and passed over."""
+        """The state of the newest undamaged checkpoint; a damaged one is reported, removed and skipped."""
         for path in reversed(self.checkpoints()):
             try:
                 content = path.read_bytes()
@@ -79,19 +85,10 @@ class RunFolder:
                 return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             except FileNotFoundError:  # another process with the same settings has just removed it
                 continue
-            except Exception as error:  # whatever a damaged file makes of torch.load
+            except Exception as error:  # torch.load raises anything on a damaged file
                 say(f"checkpoint {path} is damaged ({error}): going back to the one before")
                 path.unlink(missing_ok=True)
         return None
-
-    def note_step(self, step: int) -> None:
-        """Note in steps.log that a step was computed: it shows what an interrupted training computed twice."""
-        path = self.path / "steps.log"
-        try:
-            with path.open("a") as log:
-                log.write(f"{step}\n")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def last_good(self) -> str:
         """For messages: where the last checkpoint is."""
@@ -113,7 +110,7 @@ class RunFolder:
             old.unlink(missing_ok=True)
 
     def finished(self) -> dict[str, Any] | None:
-        """What `finish` was given, if the training is finished and its model undamaged."""
+        """The result given to `finish`, if the training is finished and its model undamaged."""
         try:
             result = json.loads((self.path / "finished.json").read_text())
             if sha256_file(self.finished_model) == result["sha256"]:

@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 
 from posedistill.errors import UserError
-from posedistill.params import Params, from_settings, load_params
-
-STAGES = ("teacher", "baseline", "stage1", "stage2")
+from posedistill.params import ROLES, Params, from_settings, load_params
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Train one model as its pipeline stage does; prepared/ must be there."
-    parser.add_argument("--stage", required=True, choices=STAGES)
+    parser.description = "Train one model as its pipeline stage does; prepared/ must exist."
+    parser.add_argument("--stage", required=True, choices=ROLES)
     parser.add_argument("--params", default="params.yaml", help="settings, YAML or JSON (default: %(default)s)")
     parser.add_argument("--name", help="name of the model (default: the stage's)")
     parser.add_argument("--output", help="file of the model (default: models/NAME.safetensors)")
@@ -26,30 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from posedistill.training.runs import Where
+    from posedistill.training import Paths, train_stage
 
-    fields = [field.name for field in dataclasses.fields(Where)]
-    where = Where(**{name: getattr(args, name) for name in fields if getattr(args, name) is not None})
-    params = _params(Path(args.params), args.stage)
-    if args.stage in ("teacher", "baseline"):
-        from posedistill.training.supervised import train_supervised
-
-        result = train_supervised(params, args.stage, where)
-    elif args.stage == "stage1":
-        from posedistill.training.stage1 import distill_stage1
-
-        result = distill_stage1(params, where)
-    else:
-        from posedistill.training.stage2 import distill_stage2
-
-        result = distill_stage2(params, where)
+    fields = [field.name for field in dataclasses.fields(Paths)]
+    paths = Paths(**{name: getattr(args, name) for name in fields if getattr(args, name) is not None})
+    result = train_stage(args.stage, _params(Path(args.params), args.stage), paths)
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"{result.model_path}  {result.curves_path}")
     return 0
 
 
 def _params(path: Path, stage: str) -> Params:
-    """All settings of a file, or in JSON perhaps only those that the stage lists."""
+    """All settings of a file; from JSON possibly only those that the stage lists."""
     if path.suffix != ".json":
         return load_params(path)
     try:

@@ -8,14 +8,14 @@ from posedistill.models.onnx_model import OnnxModel
 
 
 def frozen(module: Module, device: Device) -> Module:
-    """A copy of `module` to ask only: on the device, in its precision, in eval mode, BatchNorm folded into the
-    convolutions. Half the memory traffic in bfloat16 than under autocast, which would convert the weights each time."""
+    """Inference-only copy of `module`: on the device, in its precision, in eval mode, BatchNorm folded into the
+    convolutions. In bfloat16 it needs half the memory traffic of autocast, which converts the weights in every step."""
     if isinstance(module, OnnxModel):
         return module
     copy = device.place(fold_batch_norm(module))
     return copy.to(device.precision) if device.precision != torch.float32 else copy
 
 
-def asking() -> torch.no_grad | torch.inference_mode:
-    """The context in which frozen networks are asked. torch.compile knows only the first."""
+def inference_context() -> torch.no_grad | torch.inference_mode:
+    """The context for calling frozen networks. torch.compile supports only `no_grad`."""
     return torch.no_grad() if torch.compiler.is_compiling() else torch.inference_mode()

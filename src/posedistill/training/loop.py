@@ -6,45 +6,39 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from posedistill.data.feed.device_augment import to_model_input
+from posedistill.data.feed.loader import Batch
 from posedistill.devices import Device
 from posedistill.errors import UserError
 from posedistill.models.rtmpose import RTMPose
+from posedistill.progress import Lines, progress
 from posedistill.training import distributed
 from posedistill.training.checkpoints import RunFolder
 from posedistill.training.distributed import Group
-from posedistill.training.ema import ExpMomentumEMA
+from posedistill.training.ema import moving_average
 from posedistill.training.metrics import Meter, accuracy, agreement
 from posedistill.training.objective import Objective
 from posedistill.training.optim import build_optimizer, set_lr
 from posedistill.training.schedule import Schedule
 
-LOG_EVERY = 20  # steps between two looks at the loss, each of which waits for the device
+LOG_EVERY = 20  # steps between loss reads; each synchronises with the device
 CHECKPOINT_EVERY = 500  # steps; and at the end of every epoch
-CHECKPOINT_SECONDS = 300  # or after this time; when one is written changes nothing in the result
+CHECKPOINT_SECONDS = 300  # or after this time; checkpoint timing never affects results
 PROBED = 64  # persons of the batch on which the terms' gradients are compared
-ROWS = 48  # of the curves over the whole training, about; at least one an epoch
+ROWS = 48  # of the curves over the whole training, about; at least one per epoch
 
 Row = dict[str, float]
 
 
-class Batch(Protocol):
-    """What the loader gives: this process's share of a global batch."""
-
-    images: Tensor  # [B, H, W, 3] uint8
-    keypoints: Tensor  # [B, K, 3] input pixels, and 1 where labelled
-    recipe: Tensor  # [B, R], what of the augmentation is left to the device
-
-
 @dataclass(frozen=True)
-class Plan:
-    """What the loop needs to know of the settings. Steps are optimiser steps, each of one global batch."""
+class TrainingPlan:
+    """What the loop needs to know of the settings. Steps are optimiser steps, each on one global batch."""
 
     name: str
     epochs: int
@@ -57,13 +51,14 @@ class Plan:
     ema_gamma: int
     validate_every: int
     keep: str  # last | best
+    settings: tuple[str, str] = ("lr", "clip_norm")  # names of learning rate and gradient clip, for messages
 
     @property
     def steps(self) -> int:
         return self.epochs * self.steps_per_epoch
 
     def row_due(self, step: int) -> bool:
-        """Whether the curves have a row after `step` steps: at least one an epoch, about ROWS in all."""
+        """Whether the curves have a row after `step` steps: at least one per epoch, about ROWS in all."""
         within = step % self.steps_per_epoch
         every = self.steps_per_epoch // max(1, ROWS // self.epochs)
         return within == 0 or (every > 0 and within % every == 0 and within + every <= self.steps_per_epoch)
@@ -82,8 +77,8 @@ class Result:
 
 def fit(
     objective: Objective,
-    plan: Plan,
-    batches: Callable[[int, int], Iterator[Any]],
+    plan: TrainingPlan,
+    batches: Callable[[int, int], Iterator[Batch]],
     device: Device,
     folder: RunFolder,
     *,
@@ -93,112 +88,171 @@ def fit(
 ) -> Result:
     """Train `objective` (already on `device`) for `plan.epochs`, from the last checkpoint in `folder` if there is one.
 
-    `batches(epoch, step)` gives this process's batches of an epoch from its step `step` on, the same whenever it is
-    asked. `validate` gives the validation AP of a model. `on_rows` is called with all rows of the curves whenever there
-    is a new one. A training that was interrupted and continued ends with the same bits as one that was not.
+    `batches(epoch, step)` gives this process's batches of an epoch from its step `step` on, always the same ones.
+    `validate` gives the validation AP of a model, NaN if its predictions are not finite. `on_rows` is called with all
+    rows of the curves whenever there is a new one. An interrupted and continued training ends with the same bits as an
+    undisturbed one.
 
-    Raises UserError when the loss is no longer a number.
+    Raises UserError when the training diverges: the loss, a weight or a prediction is no longer finite.
     """
-    group = group or Group()
-    folder.open()
-    optimizer = build_optimizer(objective, plan.schedule.lr, plan.weight_decay)
-    parameters = [parameter for options in optimizer.param_groups for parameter in options["params"]]
-    ema = ExpMomentumEMA(objective.averaged, plan.ema_momentum, plan.ema_gamma)
-    meter = Meter(device.device)
-    rows: list[Row] = []
-    best: dict[str, Any] = {"val_ap": -math.inf}
-    step = 0
+    loop = _Loop(objective, plan, device, folder, group or Group(), on_rows)
+    for epoch in range(loop.step // plan.steps_per_epoch, plan.epochs):
+        objective.start_epoch(epoch, plan.epochs)
+        loop.train_epoch(epoch, batches)
+        if plan.validation_due(epoch) and loop.group.main:
+            loop.validate(validate)
+        loop.save()
+        loop.group.wait()
+    if "ema" in loop.best:
+        loop.ema.load_state_dict(loop.best["ema"])
+    return Result(objective.model(loop.ema.module), loop.rows)
 
-    if state := folder.load_last():
-        step, rows, best = state["step"], state["rows"], state["best"]
-        objective.load_state_dict(state["objective"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        meter.load_state_dict(state["meter"])
+
+class _Loop:
+    """The state of a training, which a checkpoint holds, and what changes it."""
+
+    probe: tuple[Tensor, Tensor]  # images and keypoints, part of the last batch
+
+    def __init__(
+        self,
+        objective: Objective,
+        plan: TrainingPlan,
+        device: Device,
+        folder: RunFolder,
+        group: Group,
+        on_rows: Callable[[list[Row]], None],
+    ) -> None:
+        self.objective, self.plan, self.device = objective, plan, device
+        self.folder, self.group, self.on_rows = folder, group, on_rows
+        self.optimizer = build_optimizer(objective, plan.schedule.lr, plan.weight_decay)
+        self.parameters = [parameter for options in self.optimizer.param_groups for parameter in options["params"]]
+        self.ema = moving_average(objective.averaged, plan.ema_momentum, plan.ema_gamma)
+        self.meter = Meter(device.device)
+        self.rows: list[Row] = []
+        self.best: dict[str, Any] = {"val_ap": -math.inf}
+        self.step = 0  # steps done
+        folder.open()
+        if state := folder.load_last():
+            self.load_state_dict(state)
+        self.first_step, self.start = self.step, time.monotonic()
+        if device.compile:
+            objective.compile()
+        self.forward = distributed.wrap(objective, device.device, group)
+        objective.train()
+
+    def state_dict(self) -> dict[str, Any]:
+        plain = {"step": self.step, "rows": self.rows, "best": self.best, "rng": torch.get_rng_state()}
+        return plain | {name: getattr(self, name).state_dict() for name in ("objective", "optimizer", "ema", "meter")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.rows, self.best = state["step"], state["rows"], state["best"]
+        for name in ("objective", "optimizer", "ema", "meter"):
+            getattr(self, name).load_state_dict(state[name])
         torch.set_rng_state(state["rng"])
 
-    def save() -> None:
-        if not group.main:
+    def save(self) -> None:
+        """Write a checkpoint, unless the training has diverged."""
+        if not self.group.main:
             return
-        if not all(norm.isfinite() for norm in torch._foreach_norm(parameters)):  # finite loss, infinite gradient
-            raise _not_a_number(plan, step, folder)
-        state = {"step": step, "rows": rows, "best": best, "meter": meter.state_dict(), "rng": torch.get_rng_state()}
-        state |= {"objective": objective.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
-        folder.save(step, state)
+        tensors = [*self.objective.state_dict().values(), *self.ema.state_dict().values()]
+        floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+        if not nn.utils.get_total_norm(floats, math.inf).isfinite():  # the largest of all, infinite or NaN
+            raise self.diverged("a weight or BatchNorm statistic", self.step)
+        self.folder.save(self.step, self.state_dict())
 
-    if device.compile:
-        objective.compile()
-    forward = distributed.wrap(objective, device.device, group)
-    objective.train()
-
-    with _bar(plan, step, group) as bar:
-        for epoch in range(step // plan.steps_per_epoch, plan.epochs):
-            objective.start_epoch(epoch, plan.epochs)
-            bar.set_description(f"{plan.name}: epoch {epoch + 1}/{plan.epochs}")
-            saved = time.monotonic()
-            for batch in batches(epoch, step % plan.steps_per_epoch):
-                lr = plan.schedule.at(step)
-                set_lr(optimizer, lr)
-                row_due = plan.row_due(step + 1)
-                look = row_due or (step + 1) % LOG_EVERY == 0
-
-                # One optimiser step: the gradients of the micro-batches add up to that of the whole batch.
-                for images, keypoints, share, last in _micro_batches(batch, device, parameters[0].dtype):
-                    with _gradients_stay_here(forward, until=last):
-                        with device.autocast():
-                            terms, prediction, teacher = forward(images, keypoints)
-                        (terms["total"] * share).backward()
-                    meter.add(terms, share)
-                    if look:
-                        meter.add({"accuracy": accuracy(prediction, keypoints, objective.weight(keypoints))}, share)
-                        if teacher is not None:
-                            meter.add({"agreement": agreement(prediction, teacher)}, share)
-                if plan.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(parameters, plan.clip_norm, foreach=True)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                ema.update()
-                meter.end_step(step + 1)
-                step += 1
+    def train_epoch(self, epoch: int, batches: Callable[[int, int], Iterator[Batch]]) -> None:
+        """All steps of an epoch that are left."""
+        plan, within = self.plan, self.step % self.plan.steps_per_epoch
+        saved = time.monotonic()
+        with progress(
+            desc=f"{plan.name}: epoch {epoch + 1}/{plan.epochs}",
+            unit="persons",
+            total=plan.steps_per_epoch * plan.batch,
+            initial=within * plan.batch,
+            show=self.group.main,
+        ) as bar:
+            for batch in batches(epoch, within):
+                self.optimise(batch)
                 bar.update(plan.batch)
-                if group.main:
-                    folder.note_step(step)
-
-                # All that waits for the device stands below.
-                if look:
-                    if (bad := meter.first_bad_step(group)) is not None:
-                        raise _not_a_number(plan, bad, folder)
-                    means = meter.means(group)
-                    bar.set_postfix(loss=f"{means['total']:.4g}", refresh=False)
-                if row_due:
-                    rows.append(
-                        {"epoch": step / plan.steps_per_epoch, "step": step, "lr": lr, **objective.facts(), **means}
-                    )
-                    meter.clear()
-                    if group.main:
-                        on_rows(rows)
-                within_epoch = step % plan.steps_per_epoch != 0  # at its end, after validation
-                if within_epoch and (step % CHECKPOINT_EVERY == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS):
-                    if meter.bad.isinf():  # no bad step until now
-                        save()
+                # Whatever waits for the device stands below.
+                if self.loss_read_due(self.step):
+                    self.read_loss(bar)
+                within_epoch = self.step % plan.steps_per_epoch != 0  # at its end, validation comes first
+                if within_epoch and (
+                    self.step % CHECKPOINT_EVERY == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS
+                ):
+                    if self.meter.bad.isinf():  # no bad step so far
+                        self.save()
                     saved = time.monotonic()
 
-            if plan.validation_due(epoch) and group.main:
-                with device.autocast():
-                    rows[-1] |= objective.gradient_norms(images[:PROBED], keypoints[:PROBED])
-                if validate is not None:
-                    ap = validate(objective.model(ema.model))
-                    rows[-1]["val_ap"] = ap
-                    if plan.keep == "best" and ap > best["val_ap"]:
-                        best = {"val_ap": ap, "ema": copy.deepcopy(ema.state_dict())}
-                on_rows(rows)
-                objective.train()
-            save()
-            group.wait()
+    def loss_read_due(self, step: int) -> bool:
+        """Whether the loss is read, and the accuracy measured, at the end of `step` (from 1)."""
+        return self.plan.row_due(step) or step % LOG_EVERY == 0
 
-    if "ema" in best:
-        ema.load_state_dict(best["ema"])
-    return Result(objective.model(ema.model), rows)
+    def optimise(self, batch: Batch) -> None:
+        """One optimiser step: the gradients of the micro-batches add up to the gradient of the whole batch."""
+        set_lr(self.optimizer, self.plan.schedule.at(self.step))
+        measured = self.loss_read_due(self.step + 1)
+        for images, keypoints, share, last in _micro_batches(batch, self.device, self.parameters[0].dtype):
+            with _no_gradient_exchange(self.forward, until=last):
+                with self.device.autocast():
+                    terms, prediction, teacher = self.forward(images, keypoints)
+                (terms["total"] * share).backward()
+            self.meter.add(terms, share)
+            if measured:
+                weight = self.objective.weight(keypoints)
+                self.meter.add({"accuracy": accuracy(prediction, keypoints, weight)}, share)
+                if teacher is not None:
+                    self.meter.add({"agreement": agreement(prediction, teacher)}, share)
+            self.probe = images[:PROBED], keypoints[:PROBED]
+        if self.plan.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update_parameters(self.objective.averaged)
+        self.step += 1
+        self.meter.end_step(self.step)
+
+    def read_loss(self, bar: tqdm | Lines) -> None:
+        """Show the loss, write a row of the curves when one is due; UserError if a loss was not finite."""
+        if (bad := self.meter.first_bad_step(self.group)) is not None:
+            raise self.diverged("the loss", bad)
+        means = self.meter.means(self.group)
+        seconds = (time.monotonic() - self.start) * (self.plan.steps - self.step) / (self.step - self.first_step)
+        bar.set_postfix_str(f"loss {means['total']:.4g}, {tqdm.format_interval(seconds)} left in all", refresh=False)
+        if self.plan.row_due(self.step):
+            when = {"epoch": self.step / self.plan.steps_per_epoch, "step": self.step}
+            lr = self.plan.schedule.at(self.step - 1)
+            self.rows.append({**when, "lr": lr, **self.objective.facts(), **means})
+            self.meter.clear()
+            if self.group.main:
+                self.on_rows(self.rows)
+
+    def validate(self, validation_ap: Callable[[RTMPose], float] | None) -> None:
+        """Complete the epoch's row with gradient norms and validation AP, and remember the best model."""
+        with self.device.autocast():
+            loss, norms = self.objective.evaluated_terms(*self.probe)
+        self.rows[-1] |= norms
+        if not math.isfinite(loss):
+            raise self.diverged("the loss in eval mode", self.step)
+        if validation_ap is not None:
+            ap = validation_ap(self.objective.model(self.ema.module))
+            if math.isnan(ap):
+                raise self.diverged("a prediction on the validation images", self.step)
+            self.rows[-1]["val_ap"] = ap
+            if self.plan.keep == "best" and ap > self.best["val_ap"]:
+                self.best = {"val_ap": ap, "ema": copy.deepcopy(self.ema.state_dict())}
+        self.on_rows(self.rows)
+        self.objective.train()
+
+    def diverged(self, what: str, step: int) -> UserError:
+        plan, (lr, clip_norm) = self.plan, self.plan.settings
+        epoch = (step - 1) // plan.steps_per_epoch + 1
+        return UserError(
+            f"{plan.name}: the training diverged: {what} is not finite after step {step} (epoch {epoch}), with "
+            f"learning rate {plan.schedule.lr:g} and gradient clip {plan.clip_norm or 'off'}; lower {lr} or set "
+            f"{clip_norm}; {self.folder.last_good()}"
+        )
 
 
 def _micro_batches(batch: Batch, device: Device, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, float, bool]]:
@@ -207,37 +261,16 @@ def _micro_batches(batch: Batch, device: Device, dtype: torch.dtype) -> Iterator
     size = len(batch.images)
     part = device.micro_batch or size
     for start in range(0, size, part):
-        images, keypoints, recipe = (
+        images, keypoints, changes = (
             values[start : start + part].to(device.device, non_blocking=True)
-            for values in (batch.images, batch.keypoints, batch.recipe)
+            for values in (batch.images, batch.keypoints, batch.changes)
         )
-        images = device.layout(to_model_input(images, recipe).to(dtype))
+        images = device.layout(to_model_input(images, changes).to(dtype))
         yield images, keypoints, len(images) / size, start + part >= size
 
 
-def _gradients_stay_here(forward: nn.Module, until: bool) -> AbstractContextManager:
-    """Processes exchange gradients once a step: with the last micro-batch."""
+def _no_gradient_exchange(forward: nn.Module, until: bool) -> AbstractContextManager:
+    """Processes exchange gradients once per step: with the last micro-batch."""
     if isinstance(forward, nn.parallel.DistributedDataParallel) and not until:
         return forward.no_sync()
     return nullcontext()
-
-
-def _bar(plan: Plan, step: int, group: Group) -> tqdm:
-    """Progress in persons; shows persons/s, time left and the loss."""
-    return tqdm(
-        total=plan.steps * plan.batch,
-        initial=step * plan.batch,
-        unit=" persons",
-        unit_scale=True,
-        desc=plan.name,
-        disable=not group.main,
-        dynamic_ncols=True,
-    )
-
-
-def _not_a_number(plan: Plan, step: int, folder: RunFolder) -> UserError:
-    epoch = (step - 1) // plan.steps_per_epoch + 1
-    return UserError(
-        f"{plan.name}: the loss of step {step} (epoch {epoch}) is not a number, so the training was stopped; "
-        f"{folder.last_good()}; a lower learning rate, or a gradient clip (clip_norm), usually helps"
-    )

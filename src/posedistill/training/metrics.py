@@ -1,4 +1,4 @@
-"""What is logged: running means of losses and metrics, kept on the device until somebody looks."""
+"""Logged quantities: running means of losses and metrics, kept on the device until they are read."""
 
 import math
 from typing import Any
@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posedistill.losses import Pair
 from posedistill.models.simcc import SPLIT_RATIO
 from posedistill.training.distributed import Group
-
-Pair = tuple[Tensor, Tensor]
 
 # Share of the input's width (x) and height (y) within which a point counts as found (PCK at 0.05).
 THRESHOLD = 0.05
@@ -27,7 +26,7 @@ def accuracy(prediction: Pair, keypoints: Tensor, weight: Tensor) -> Tensor:
     """Share of the labelled keypoints (`keypoints` [B, K, 3] in input pixels, `weight` [B, K]) whose prediction (logits
     x [B, K, 2W], y [B, K, 2H]) lies within 0.05 of the input's size; a 0-d tensor."""
     labelled = weight > 0
-    keypoints = keypoints[:, : weight.shape[1]]  # pretraining predicts the body alone, the first of the keypoints
+    keypoints = keypoints[:, : weight.shape[1]]  # pretraining predicts the body alone, which comes first
     found = _found(prediction, (keypoints[..., 0] * SPLIT_RATIO, keypoints[..., 1] * SPLIT_RATIO))
     return (found & labelled).sum() / labelled.sum().clamp(min=1)
 
@@ -38,7 +37,7 @@ def agreement(prediction: Pair, teacher: Pair) -> Tensor:
 
 
 class Meter:
-    """Means over the steps since the last `clear`, and the first step whose loss was not a number."""
+    """Means over the steps since the last `clear`, and the first step whose loss was not finite."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -48,7 +47,7 @@ class Meter:
         self.bad = torch.full((), math.inf, device=device)
 
     def add(self, values: dict[str, Tensor], share: float) -> None:
-        """Add what a micro-batch gave, which is `share` of its batch."""
+        """Add the values of a micro-batch that is `share` of its batch."""
         for name, value in values.items():
             value = value.detach().float() * share
             self.sums[name] = self.sums[name] + value if name in self.sums else value
@@ -57,7 +56,7 @@ class Meter:
             self.total = self.total + values["total"].detach()
 
     def end_step(self, step: int) -> None:
-        """Note whether the loss of `step` was a number."""
+        """Note whether the loss of `step` was finite."""
         self.bad = torch.where(torch.isfinite(self.total), self.bad, self.bad.clamp(max=step))
         self.total = torch.zeros_like(self.total)
 
@@ -69,7 +68,7 @@ class Meter:
         return {name: value / (self.weights[name] * group.size) for name, value in zip(self.sums, sums)}
 
     def first_bad_step(self, group: Group) -> int | None:
-        """The first step whose loss was not a number in any process. Waits, and all processes must call it."""
+        """The first step whose loss was not finite in any process. Waits, and all processes must call it."""
         bad = group.min(self.bad.clone()).item()
         return None if math.isinf(bad) else int(bad)
 

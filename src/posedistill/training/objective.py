@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from posedistill.losses import Pair
 from posedistill.models import simcc
 from posedistill.models.rtmpose import RTMPose
-
-Pair = tuple[Tensor, Tensor]
 
 
 def full(values: Tensor) -> Tensor:
@@ -34,22 +33,22 @@ def labels_of(keypoints: Tensor, input_size: tuple[int, int], dtype: torch.dtype
 class Objective(nn.Module):
     """The networks that are trained, and their loss.
 
-    `parameters()` are those that are trained and nothing else. A frozen network is kept in a tuple, where neither the
-    optimiser nor `state_dict()`, `train()` or DistributedDataParallel find it: it stays as it is, in eval mode,
-    whatever is called on the objective. (The published code lost its teacher's BatchNorm statistics through `train()`.)
+    `parameters()` are the trained parameters and no others. Frozen networks are kept in a tuple, where the optimiser,
+    `state_dict()`, `train()` and DistributedDataParallel do not find them: they stay in eval mode whatever is called on
+    the objective. (In the published code, `train()` changed the teacher's BatchNorm statistics.)
     """
 
     @property
     def averaged(self) -> nn.Module:
-        """What the moving average follows: the student, or its head."""
+        """The module that the moving average follows: the student, or its head."""
         raise TypeError(f"{type(self).__name__} needs an averaged module")
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Called before every epoch; `epoch` counts from 0."""
 
     def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
-        """Images [B, 3, H, W] normalised and keypoints [B, K, 3] → the weighted loss terms (0-d, batch means; `total`
-        is their sum), the student's logits, and the teacher's where there is one."""
+        """Images [B, 3, H, W], normalised, and keypoints [B, K, 3] → the weighted loss terms (0-d, batch means; `total`
+        is their sum), the student's logits, and the teacher's logits if there is a teacher."""
         raise TypeError(f"{type(self).__name__} needs a forward of its own")
 
     def weight(self, keypoints: Tensor) -> Tensor:
@@ -61,18 +60,19 @@ class Objective(nn.Module):
         return averaged
 
     def facts(self) -> dict[str, float]:
-        """Numbers of the present epoch for the curves."""
+        """Numbers of the current epoch for the curves."""
         return {}
 
-    def gradient_norms(self, images: Tensor, keypoints: Tensor) -> dict[str, float]:
-        """Norm of the gradient of each weighted term by itself, on one batch, over the averaged module.
+    def evaluated_terms(self, images: Tensor, keypoints: Tensor) -> tuple[float, dict[str, float]]:
+        """The loss in eval mode, and the gradient norm of each weighted term (grad_<term>; if there are several), on
+        one batch, over the averaged module.
 
-        Runs in eval mode, so that it leaves no trace in the BatchNorm statistics: a training with and without this is
-        the same.
+        Eval mode keeps the BatchNorm statistics as they are, so measuring does not change the training.
         """
         was_training = self.training
         self.eval()
-        terms, _, _ = self.forward(images, keypoints)  # not self(…): that may be compiled, for training
+        terms, _, _ = self.forward(images, keypoints)  # not self(…), which may be compiled for training
+        loss = terms["total"].item()
         terms = {name: term for name, term in terms.items() if name != "total" and term.requires_grad}
         norms = {}
         if len(terms) > 1:
@@ -82,4 +82,4 @@ class Objective(nn.Module):
                 norm = torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
                 norms[f"grad_{name}"] = norm.item()
         self.train(was_training)
-        return norms
+        return loss, norms

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,13 +18,14 @@ from posedistill.devices import Device, choose, device_type, set_up
 from posedistill.errors import UserError
 from posedistill.files import atomic_path, write_atomic
 from posedistill.fingerprint import VALIDATING, code_hash
-from posedistill.models.checkpoint import save_checkpoint
+from posedistill.keypoints import NUM_KEYPOINTS
+from posedistill.models.checkpoint import model_from_checkpoint, save_checkpoint
 from posedistill.models.onnx_model import OnnxModel, wrap
 from posedistill.models.rtmpose import RTMPose
-from posedistill.params import Augment, Params, Section, to_settings
+from posedistill.params import Augment, Params, to_settings
 from posedistill.training import distributed
 from posedistill.training.checkpoints import RunFolder, digest_inputs, run_key, say
-from posedistill.training.loop import Plan, Row, fit
+from posedistill.training.loop import Row, TrainingPlan, fit
 from posedistill.training.objective import Objective
 from posedistill.training.schedule import build_schedule, scaled_lr
 from posedistill.training.validation import validation_ap
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Where:
-    """Folders and names of a training, for those who run it outside the pipeline. Paths are relative to the project.
+class Paths:
+    """Files of a training and its model's name, for trainings outside the pipeline. Relative to the project.
 
     `name` is the model's (default: the stage's), `output` its file (default models/<name>.safetensors), `curves` the
-    file of its curves (default reports/curves/<name>.tsv). Distillation learns from the model file `teacher`, and
-    stage 2 starts from `init` (default: by the setting stage2.init).
+    file of its curves (default reports/curves/<name>.tsv). Stage 1 learns from the model file `teacher`, and stage 2
+    starts from `init` (default: by the setting stage2.init).
     """
 
     name: str | None = None
@@ -55,6 +56,19 @@ class Where:
     def curves_path(self, stage: str) -> Path:
         return Path(self.curves or f"reports/curves/{self.name or stage}.tsv")
 
+    @property
+    def train(self) -> Path:
+        """The training store."""
+        return Path(self.prepared) / "train"
+
+    @property
+    def validation(self) -> Path:
+        """The validation set of the training: the first by name. UserError if there is none."""
+        found = sorted(Path(self.prepared).glob("val-*"))
+        if not found:
+            raise UserError(f"{self.prepared} has no validation set val-…: run `dvc repro prepare` first")
+        return found[0]
+
     def arguments(self) -> list[str]:
         """The same as arguments of `python -m posedistill train`."""
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -62,25 +76,46 @@ class Where:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What distinguishes one stage's training from another's."""
+class Training:
+    """One training of a stage: the settings, and what distinguishes it from the other stages'."""
 
     stage: str  # teacher | baseline | stage1 | stage2
-    module: str  # whose code, with all it imports, decides the result
+    params: Params
+    paths: Paths
+    entry: str  # module:function whose code, with all it uses, decides the result
     build: Callable[[Device], Objective]
-    settings: dict[str, Any]  # the stage's own, plain values; what all share is added
+    own: dict[str, Any]  # the stage's own settings besides those of `section`, as plain values
     inputs: dict[str, Path]  # files that it reads besides the prepared store
-    augment: Augment
-    seed: int
-    epochs: int
-    lr: float
-    clip_norm: float | None
-    shape: Any = "cosine"
-    validated: bool = True  # a model of other keypoints than the 133 cannot be judged on the validation images
+    size: str  # of the model
+    section: Literal["teacher", "student", "stage2"]  # of the settings: seed, epochs and lr
+    clip_norm: tuple[str, float | None]  # setting and value
+    shape: Literal["cosine", "published"] = "cosine"  # of the learning rate, see build_schedule
+    keypoints: int = NUM_KEYPOINTS  # a model of others than the 133 cannot be judged on the validation images
+
+    @property
+    def seed(self) -> int:
+        return getattr(self.params, self.section).seed
+
+    @property
+    def epochs(self) -> int:
+        return getattr(self.params, self.section).epochs
+
+    @property
+    def lr(self) -> float:
+        return getattr(self.params, self.section).lr
+
+    @property
+    def augment(self) -> Augment:
+        return self.params.augment_for("teacher" if self.section == "teacher" else self.stage)
+
+    def augment_at(self, epoch: int) -> Augment:
+        """The augmentation of an epoch: weak in the last ones, which the published stage 2 never has."""
+        weak = epoch >= self.epochs - self.augment.weak_epochs and self.shape != "published"
+        return self.augment.weakened() if weak else self.augment
 
 
 @dataclass(frozen=True)
-class Run:
+class Trained:
     """A finished training: `history` has a row for each point of the curves (epoch, step, lr, weighted loss terms
     label/feature/logit/total, decay, accuracy, agreement, grad_*, val_ap; empty if the model was not trained here)."""
 
@@ -90,105 +125,123 @@ class Run:
     history: "pd.DataFrame" = field(repr=False)
 
 
-def plain(section: Section) -> dict[str, Any]:
-    """A section of the settings as plain values, for a key."""
-    return to_settings(section)
-
-
-def run_recipe(P: Params, recipe: Recipe, where: Where) -> Run:
-    """Train as `recipe` says (or continue, or read back what is finished), then write the model and its curves."""
-    kind = device_type(P.runtime)
+def train(training: Training) -> Trained:
+    """Train (or continue, or read back what is finished), then write the model and its curves."""
+    stage, params, paths = training.stage, training.params, training.paths
+    kind = device_type(params.runtime)
     with distributed.joined(kind) as group:
-        device = choose(P.runtime)
-        folder = _folder(P, recipe, where, device, max(group.size, P.runtime.devices))
+        device = choose(params.runtime)
+        folder = _folder(training, device, max(group.size, params.runtime.devices))
         finished = folder.finished()
         if finished is None:
             folder.open()
-            if P.runtime.devices > 1 and group.size == 1:
-                distributed.launch(recipe.stage, to_settings(P), P.runtime.devices, where.arguments())
+            if params.runtime.devices > 1 and group.size == 1:
+                distributed.launch(stage, to_settings(params), params.runtime.devices, paths.arguments())
             else:
-                _train(P, recipe, where, device, group, folder)
+                _train(training, device, group, folder)
                 group.wait()
             finished = folder.finished()
             if finished is None:
-                raise UserError(
-                    f"{recipe.stage}: no result in {folder.path}; did code or data change during the training?"
-                )
+                raise UserError(f"{stage}: no result in {folder.path}; did code or data change during the training?")
         else:
-            say(f"{recipe.stage}: finished before with these settings, read from {folder.path}")
-        run = _written(finished["rows"], recipe.stage, where)
+            say(f"{stage}: finished before with these settings, read from {folder.path}")
+        result = _result(finished["rows"], stage, paths)
         if group.main:
-            with atomic_path(run.model_path) as temporary:
+            size_setting = "teacher.size" if training.section == "teacher" else "student.size"
+            load_model(folder.finished_model, training.size, params.input.size, size_setting, training.keypoints)
+            with atomic_path(result.model_path) as temporary:
                 shutil.copyfile(folder.finished_model, temporary)
-            _write_curves(run.curves_path, finished["rows"])
+            _write_curves(result.curves_path, finished["rows"])
         group.wait()
-    return run
+    return result
 
 
-def take_model(model: RTMPose, stage: str, where: Where) -> Run:
+def load_model(
+    path: str | Path, size: str, input_size: tuple[int, int], setting: str, keypoints: int = NUM_KEYPOINTS
+) -> RTMPose:
+    """The model in `path`, in eval mode.
+
+    UserError, naming `setting`, if it is not of this `size`, input size (height, width) and number of keypoints: a
+    cache may have given back the model of other settings.
+    """
+    model = model_from_checkpoint(path)
+    if (model.size.name, model.input_size, model.keypoints) != (size, tuple(input_size), keypoints):
+        expected = _describe(size, input_size, keypoints)
+        raise UserError(
+            f"{path}: expected a model of {expected} ({setting}, input), found one of "
+            f"{_describe(model.size.name, model.input_size, model.keypoints)}"
+        )
+    return model
+
+
+def _describe(size: str, input_size: tuple[int, int], keypoints: int) -> str:
+    return f"size {size} for input {input_size[0]}×{input_size[1]} and {keypoints} keypoints"
+
+
+def take_model(model: RTMPose, stage: str, paths: Paths) -> Trained:
     """Write a model that was not trained here as if it had been: no curves but their header."""
-    run = _written([], stage, where)
-    save_checkpoint(model, run.model_path)
-    _write_curves(run.curves_path, [])
-    return run
+    result = _result([], stage, paths)
+    save_checkpoint(model, result.model_path)
+    _write_curves(result.curves_path, [])
+    return result
 
 
-def take_onnx(path: Path, P: Params, stage: str, where: Where) -> Run:
+def take_onnx(path: Path, input_size: tuple[int, int], stage: str, paths: Paths) -> Trained:
     """Write an ONNX teacher, which teaches by its logits alone, as the stage's model."""
     model = OnnxModel(path)
-    if model.input_size != P.input.size:
-        found, wanted = ("×".join(map(str, size)) for size in (model.input_size, P.input.size))
+    if model.input_size != input_size:
+        found, wanted = ("×".join(map(str, size)) for size in (model.input_size, input_size))
         raise UserError(f"teacher.checkpoint: {path} takes {found} pixels, the settings {wanted} (input.height, width)")
-    run = _written([], stage, where)
-    wrap(path, run.model_path)
-    _write_curves(run.curves_path, [])
-    return run
+    result = _result([], stage, paths)
+    wrap(path, result.model_path)
+    _write_curves(result.curves_path, [])
+    return result
 
 
-def _folder(P: Params, recipe: Recipe, where: Where, device: Device, devices: int) -> RunFolder:
+def _folder(training: Training, device: Device, devices: int) -> RunFolder:
+    """The checkpoint folder, whose name follows from everything that decides the result."""
+    params = training.params
     settings = {
-        "stage": recipe.stage,
-        "own": recipe.settings,
-        "input": plain(P.input),
-        "augment": plain(recipe.augment),
-        "train": plain(P.train),
+        "stage": training.stage,
+        "own": training.own,
+        "seed": training.seed,
+        "epochs": training.epochs,
+        "lr": training.lr,
+        "clip_norm": training.clip_norm,
+        "input": params.input.dump(),
+        "augment": training.augment.dump(),
+        "train": params.train.dump(),
         "device": device.facts(),
         "devices": devices,
     }
-    prepared = Path(where.prepared)
-    inputs = digest_inputs({"train": prepared / "train", "val": _validation(prepared), **recipe.inputs})
-    # What is seen of the validation set decides the result only where the best model is kept.
-    code = code_hash(recipe.module, without=() if P.train.keep == "best" else VALIDATING)
-    return RunFolder(project.checkpoints() / f"{recipe.stage}-{run_key(settings, inputs, code)}")
+    stores = {"train": training.paths.train, "val": training.paths.validation}
+    inputs = digest_inputs(stores | training.inputs)
+    # Validation decides the result only where the best model is kept.
+    code = code_hash(training.entry, without=() if params.train.keep == "best" else VALIDATING)
+    return RunFolder(project.checkpoints() / f"{training.stage}-{run_key(settings, inputs, code)}")
 
 
-def _train(
-    P: Params, recipe: Recipe, where: Where, device: Device, group: distributed.Group, folder: RunFolder
-) -> None:
+def _train(training: Training, device: Device, group: distributed.Group, folder: RunFolder) -> None:
+    """Run the loop, and leave the finished model and its rows in `folder`."""
+    params, paths = training.params, training.paths
     set_up(device)
-    random.seed(recipe.seed)
-    np.random.seed(recipe.seed % 2**32)
-    torch.manual_seed(recipe.seed)
-    store = TrainStore(Path(where.prepared) / "train")
-    plan = make_plan(P, recipe, len(store), group.size)
-    objective = distributed.synchronise_batch_norm(device.place(recipe.build(device)), device.device, group)
-
-    def augment(epoch: int) -> Augment:
-        weak = epoch >= plan.epochs - recipe.augment.weak_epochs and recipe.shape != "published"
-        return recipe.augment.weakened() if weak else recipe.augment
-
-    val_store = ValStore(_validation(Path(where.prepared)))
+    random.seed(training.seed)
+    np.random.seed(training.seed % 2**32)
+    torch.manual_seed(training.seed)
+    store = TrainStore(paths.train)
+    plan = make_plan(training, len(store), group.size)
+    objective = distributed.synchronise_batch_norm(device.place(training.build(device)), device.device, group)
+    val_store = ValStore(paths.validation)
 
     def validate(model: RTMPose) -> float:
-        return validation_ap(model, val_store, P, device)
+        return validation_ap(model, val_store, params.input.size, device)
 
-    curves = where.curves_path(recipe.stage)
     with TrainLoader(
         store,
-        P.input,
-        augment,
+        params.input,
+        training.augment_at,
         batch=plan.batch,
-        seed=recipe.seed,
+        seed=training.seed,
         epochs=plan.epochs,
         workers=device.workers,
         rank=group.rank,
@@ -202,48 +255,43 @@ def _train(
             device,
             folder,
             group=group,
-            validate=validate if recipe.validated else None,
-            on_rows=lambda rows: _write_curves(curves, rows),
+            validate=validate if training.keypoints == NUM_KEYPOINTS else None,
+            on_rows=lambda rows: _write_curves(paths.curves_path(training.stage), rows),
         )
     if group.main:
         save_checkpoint(result.model, folder.finished_model)
         folder.finish({"rows": result.rows})
 
 
-def make_plan(P: Params, recipe: Recipe, persons: int, processes: int = 1) -> Plan:
+def make_plan(training: Training, persons: int, processes: int = 1) -> TrainingPlan:
     """The loop's plan for `persons` in the training store; says so when the learning rate is scaled to the batch."""
-    batch, reference = P.train.batch, P.train.reference_batch
+    settings, stage = training.params.train, training.stage
+    batch, reference = settings.batch, settings.reference_batch
     if batch % processes:
         raise UserError(
             f"train.batch: {batch} cannot be shared by {processes} devices; allowed: a multiple of {processes}"
         )
     if persons < batch:
         raise UserError(f"train.batch: {batch} is more than the {persons} persons of the training store")
-    lr = scaled_lr(recipe.lr, batch, reference)
-    if lr != recipe.lr:
-        say(f"{recipe.stage}: learning rate {recipe.lr:g} × {batch}/{reference} = {lr:g}, since train.batch is {batch}")
+    lr = scaled_lr(training.lr, batch, reference)
+    if lr != training.lr:
+        say(f"{stage}: learning rate {training.lr:g} × {batch}/{reference} = {lr:g}, since train.batch is {batch}")
     steps_per_epoch = persons // batch
-    return Plan(
-        name=recipe.stage,
-        epochs=recipe.epochs,
+    clip_setting, clip_norm = training.clip_norm
+    return TrainingPlan(
+        name=stage,
+        epochs=training.epochs,
         steps_per_epoch=steps_per_epoch,
         batch=batch,
-        schedule=build_schedule(P.train, lr, recipe.epochs, steps_per_epoch, recipe.shape),
-        weight_decay=P.train.weight_decay,
-        clip_norm=recipe.clip_norm,
-        ema_momentum=P.train.ema.momentum,
-        ema_gamma=P.train.ema.gamma,
-        validate_every=P.train.validate_every,
-        keep=P.train.keep,
+        schedule=build_schedule(settings, lr, training.epochs, steps_per_epoch, training.shape),
+        weight_decay=settings.weight_decay,
+        clip_norm=clip_norm,
+        ema_momentum=settings.ema.momentum,
+        ema_gamma=settings.ema.gamma,
+        validate_every=settings.validate_every,
+        keep=settings.keep,
+        settings=(f"{training.section}.lr", clip_setting),
     )
-
-
-def _validation(prepared: Path) -> Path:
-    """The validation set that is looked at during training: the first by name."""
-    found = sorted(prepared.glob("val-*"))
-    if not found:
-        raise UserError(f"{prepared} has no validation set val-…: run the stage prepare first (`dvc repro prepare`)")
-    return found[0]
 
 
 COLUMNS = ["epoch", "step", "lr", "decay", "label", "feature", "logit", "total", "accuracy", "agreement", "val_ap"]
@@ -262,5 +310,5 @@ def _write_curves(path: Path, rows: list[Row]) -> None:
     write_atomic(path, _table(rows).astype({"step": int}).to_csv(sep="\t", index=False, float_format="%.6g"))
 
 
-def _written(rows: list[Row], stage: str, where: Where) -> Run:
-    return Run(where.name or stage, where.model_path(stage), where.curves_path(stage), _table(rows))
+def _result(rows: list[Row], stage: str, paths: Paths) -> Trained:
+    return Trained(paths.name or stage, paths.model_path(stage), paths.curves_path(stage), _table(rows))

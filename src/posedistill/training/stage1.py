@@ -14,9 +14,9 @@ from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Loss, Params
 from posedistill.training.checkpoints import say
-from posedistill.training.frozen import frozen, inference_context, load_model
+from posedistill.training.frozen import frozen, inference_context
 from posedistill.training.objective import Objective, detached, full, full_pair, labels_of
-from posedistill.training.runs import Paths, Trained, Training, train
+from posedistill.training.runs import Paths, Trained, Training, load_model, train
 from posedistill.training.supervised import new_student
 
 
