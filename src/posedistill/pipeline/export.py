@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from posedistill.devices import worker_processes
 from posedistill.evaluation.predict import Poses, predict_batches
 from posedistill.evaluation.records import load_json
 from posedistill.evaluation.wholebody import evaluate_wholebody
+from posedistill.export.exported import Exported
 from posedistill.export.onnx_file import export_onnx
-from posedistill.export.parity import AP_DIFFERENCE, Parity, compare
+from posedistill.export.parity import AP_DIFFERENCE, compare
 from posedistill.models.macs import parameters_and_macs
 from posedistill.models.onnx_model import OnnxModel, PoseModel
-from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Params
 from posedistill.pipeline.evaluate import PREPARED, load_trained, val_sets
 
@@ -30,32 +29,6 @@ STUDENT = "stage2"
 PATH = Path("models/student.onnx")
 # Both run on the CPU to be compared, where a large validation set would take hours and show nothing more.
 MOST_PERSONS = 4096
-
-
-@dataclass(frozen=True)
-class Exported:
-    """The file and its comparison with the model; pairs are (PyTorch, onnxruntime).
-
-    `ap`: part → AP in [0, 1], −1 where no person counts. `poses`: the predicted persons, one row per box.
-    """
-
-    path: Path
-    file_bytes: int
-    model: RTMPose
-    store: ValStore
-    parity: Parity
-    ap: dict[str, tuple[float, float]]
-    poses: tuple[Poses, Poses]
-    parameters: int
-    macs: int
-
-    @property
-    def persons(self) -> int:
-        return len(self.poses[0].score)
-
-    @property
-    def ap_difference(self) -> float:
-        return max(abs(ours - theirs) for ours, theirs in self.ap.values())
 
 
 def export_student(params: Params) -> Exported:

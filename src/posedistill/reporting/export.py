@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from posedistill.errors import UserError
+from posedistill.export.exported import Exported
 from posedistill.export.parity import AP_DIFFERENCE, MAX_DIFFERENCE, SAME_ARGMAX
-from posedistill.pipeline.export import Exported
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
 from posedistill.reporting.style import BLUE, ORANGE, PART_NAMES
 from posedistill.reporting.tables import Table
