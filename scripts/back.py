@@ -55,7 +55,8 @@ def back(folder: Path) -> int:
     if other := changed(folder, *RESULTS):
         print(
             "Models, reports and dvc.lock agree. They are results of this machine: "
-            f"{len(other)} files differ from the commit ({listed(other)}); `make verify` says by how much."
+            f"{len(other)} {'file differs' if len(other) == 1 else 'files differ'} from the commit ({listed(other)}); "
+            "`make verify` says by how much."
         )
     else:
         print("Models, reports and dvc.lock are those of the last commit, byte for byte.")
