@@ -32,7 +32,7 @@ class Runs:
 
 
 def steps(clone: Clone, stage: str) -> list[str]:
-    """The log of computed steps of a stage's trainings."""
+    """The steps after which a stage's trainings wrote a checkpoint, in order."""
     return [line for log in clone.checkpoints.glob(f"{stage}-*/steps.log") for line in log.read_text().splitlines()]
 
 
@@ -74,8 +74,7 @@ def run_killed(clone: Clone) -> list[str]:
         clone.dvc("repro", "prepare")
 
         def trained(stage: str = stage) -> bool:
-            done = steps(clone, stage)
-            return len(done) > 1 and bool(list(clone.checkpoints.glob(f"{stage}-*/step-*.pt")))
+            return bool(steps(clone, stage))
 
         kills += [stage] if kill_during(clone, stage, trained, ENDINGS[stage]) else []
     clone.dvc("repro", "stage2")

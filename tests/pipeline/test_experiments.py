@@ -87,18 +87,15 @@ def test_ended_ten_times_a_stage_at_random_points_by_any_signal(project, tmp_pat
     clone = Clone(tmp_path / "killed", EPOCHS)
     chance = random.Random(0)
     for stage in ("prepare", *TRAININGS):
-        ended = 0
         for _ in range(10):
             polls = itertools.count()
             limit = chance.randrange(1, 300)  # of 20 ms and a little
             how = chance.choice((signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
             if not kill_during(clone, stage, lambda polls=polls, limit=limit: next(polls) >= limit, how):
                 break
-            ended += 1
         clone.mend()
         clone.dvc("repro", stage)
-        computed = steps(clone, stage)
-        whole = len(set(computed))
-        assert len(computed) <= whole + ended * (whole // 2)  # a checkpoint at the end of each of two epochs
+        saved = steps(clone, stage)
+        assert len(saved) == len(set(saved)), "a finished epoch was repeated"
     patterns = ("prepared/**/*", MODELS, "reports/curves/*")
     assert clone.hashes(*patterns) == project.hashes(*patterns)

@@ -12,12 +12,12 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from posedistill.evaluation.accumulate import METRICS, RECALLS
 from posedistill.evaluation.matching import AREA_RANGES, PartMatches
 from posedistill.evaluation.records import ALL_PARTS
 from posedistill.evaluation.wholebody import REPORTED, Matched, add_hand
+from posedistill.progress import progress as progress_bar
 
 Intervals = dict[str, dict[str, tuple[float, float]]]  # part → metric → (low, high)
 
@@ -35,10 +35,10 @@ def draws(images: int, samples: int, seed: int) -> np.ndarray:
 def resampled_metrics(matched: Matched, samples: int = 1000, seed: int = 0, *, progress: bool = False) -> np.ndarray:
     """Metrics of bootstrap samples: [samples, 7, 10] over REPORTED and METRICS, −1 where no person counts.
 
-    With `progress` a bar is shown on a terminal.
+    With `progress`, progress is shown on standard error.
     """
     weights = draws(len(matched.truth.image_ids), samples, seed)
-    bar = tqdm(ALL_PARTS, desc="bootstrap", unit="part", disable=None if progress else True)
+    bar = progress_bar(ALL_PARTS, desc="bootstrap", unit="parts", show=progress)
     parts = np.stack([_part_metrics(matched.parts[part], weights) for part in bar], axis=-1)  # [S, 10, 6]
     return add_hand(parts, parts > -1).transpose(0, 2, 1)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.feed.loader import ValBatch, val_batches
@@ -23,6 +22,7 @@ from posedistill.keypoints import FLIP_INDICES, PARTS
 from posedistill.models.onnx_model import PoseModel
 from posedistill.models.simcc import decode
 from posedistill.params import Params
+from posedistill.progress import progress
 
 PIXEL_DIGITS, SCORE_DIGITS = 3, 6  # what prediction files keep: beyond it is noise of the order of summation
 
@@ -164,7 +164,7 @@ def predict_poses(
         padding=params.augment.box_padding,
     )
     total = -(-len(persons) // params.evaluate.batch)
-    bar = tqdm(batches, desc="predict", total=total, unit="batch", leave=False)
+    bar = progress(batches, desc="predict", unit="batches", total=total)
     kind = torch.device(device).type
     with torch.autocast(kind, torch.bfloat16, enabled=params.runtime.precision == "bfloat16"):  # only if asked for
         return predict_batches(

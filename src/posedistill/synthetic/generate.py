@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from posedistill.errors import UserError
 from posedistill.files import sha256_file, write_atomic
 from posedistill.fingerprint import code_hash
 from posedistill.parallel import cores, in_parts
+from posedistill.progress import progress as progress_bar
 from posedistill.synthetic.annotate import annotate
 from posedistill.synthetic.body import ASSET
 from posedistill.synthetic.scene import SceneOptions, Studio
@@ -73,7 +73,7 @@ def render_dataset(
     open_chunks = [c for c in chunks if not _finished(out, *c)]
     tasks = [(str(asset_dir), str(out), seed, start, stop, options) for start, stop in open_chunks]
     todo = sum(stop - start for start, stop in open_chunks)
-    bar = tqdm(total=images, initial=images - todo, unit="image", desc="rendering people", disable=not progress)
+    bar = progress_bar(desc="rendering people", unit="images", total=images, initial=images - todo, show=progress)
     with bar, _one_thread():
         for done in in_parts(_render_chunk, iter(tasks), min(workers or cores(), len(tasks))):
             bar.update(done)
