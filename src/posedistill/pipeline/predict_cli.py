@@ -20,7 +20,7 @@ from posedistill.inference.weights import WEIGHTS, describe_device, load_model
 from posedistill.models.onnx_model import PoseModel
 from posedistill.pipeline.provenance import box_padding, trained_on
 
-FEW = 0.1  # share of points above the threshold below which drawings are nearly empty
+FEW = 0.25  # share of points above the threshold below which drawings are nearly empty
 
 DESCRIPTION = "Predict 133 keypoints per person, write them as COCO results and draw them."
 EPILOG = (
