@@ -65,7 +65,8 @@ def predict_source(
     frames, empty, points, shown = 0, 0, 0, 0
     with ExitStack() as stack:
         canvas = stack.enter_context(_Drawings(source, out, threshold)) if drawings else None
-        bar = stack.enter_context(progress(total=source.count, desc="predict", unit="frames"))
+        bar = progress(total=source.count, desc="predict", unit="frames")
+        stack.callback(bar.close)
         for group in _groups(source.frames(), find_boxes, estimator, batch):
             keypoints = estimator(Crops.join([crops for _, _, crops in group]), batch)
             points += keypoints[..., 2].size
