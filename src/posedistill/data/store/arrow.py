@@ -24,31 +24,42 @@ from posedistill.errors import UserError
 from posedistill.files import atomic_path, write_atomic
 from posedistill.keypoints import NUM_KEYPOINTS
 
-VERSION = 1
+VERSION = 2
+
+
+def _numbers(kind: pa.DataType, count: int) -> pa.DataType:
+    """A fixed count of numbers in each row."""
+    return pa.list_(kind, count)
+
 
 _TRAIN = pa.schema(
     [
         ("jpeg", pa.large_binary()),
-        ("segments", pa.large_binary()),  # uint16 lengths of the JPEG's restart segments
-        ("size", pa.binary(8)),  # int32 width, height
-        ("keypoints", pa.binary(NUM_KEYPOINTS * 12)),  # float32 [133, 3]
-        ("box", pa.binary(16)),  # float32 x, y, w, h
-        ("origin", pa.binary(8)),  # int32 x, y in the picture
-        ("factor", pa.binary(16)),  # float64 x, y: stored per image pixel
+        ("segments", pa.large_list(pa.uint16())),  # lengths of the JPEG's restart segments
+        ("size", _numbers(pa.int32(), 2)),  # width, height
+        ("keypoints", _numbers(pa.float32(), NUM_KEYPOINTS * 3)),
+        ("box", _numbers(pa.float32(), 4)),  # x, y, w, h
+        ("origin", _numbers(pa.int32(), 2)),  # x, y in the picture
+        ("factor", _numbers(pa.float64(), 2)),  # x, y: stored per image pixel
         ("image_id", pa.int64()),
         ("annotation_id", pa.int64()),
         ("source", pa.int32()),
     ]
 )
 _IMAGES = pa.schema(
-    [("content", pa.large_binary()), ("image_id", pa.int64()), ("size", pa.binary(8)), ("name", pa.string())]
+    [
+        ("content", pa.large_binary()),
+        ("image_id", pa.int64()),
+        ("size", _numbers(pa.int32(), 2)),
+        ("name", pa.string()),
+    ]
 )
 _PERSONS = pa.schema(
     [
         ("image", pa.int64()),
         ("image_id", pa.int64()),
         ("annotation_id", pa.int64()),
-        ("box", pa.binary(16)),
+        ("box", _numbers(pa.float32(), 4)),
         ("score", pa.float64()),
     ]
 )
@@ -80,19 +91,25 @@ class TrainRecord(NamedTuple):
 
 def train_batch(records: Sequence[TrainRecord]) -> pa.RecordBatch:
     """Records as the Arrow batch of one part."""
-    columns: dict[str, list[Any]] = {
-        "jpeg": [bytes(r.jpeg) for r in records],
-        "segments": [r.segments.astype("<u2").tobytes() for r in records],
-        "size": [np.array([r.width, r.height], "<i4").tobytes() for r in records],
-        "keypoints": [r.keypoints.astype("<f4").tobytes() for r in records],
-        "box": [r.box.astype("<f4").tobytes() for r in records],
-        "origin": [r.origin.astype("<i4").tobytes() for r in records],
-        "factor": [r.factor.astype("<f8").tobytes() for r in records],
-        "image_id": [r.image_id for r in records],
-        "annotation_id": [r.annotation_id for r in records],
-        "source": [r.source for r in records],
-    }
-    return pa.record_batch([pa.array(columns[field.name], field.type) for field in _TRAIN], schema=_TRAIN)
+    columns = {name: [getattr(record, name) for record in records] for name in _TRAIN.names if name != "size"}
+    columns["jpeg"] = [bytes(record.jpeg) for record in records]
+    columns["size"] = [(record.width, record.height) for record in records]
+    return _batch(_TRAIN, columns)
+
+
+def _batch(schema: pa.Schema, columns: dict[str, list[Any]]) -> pa.RecordBatch:
+    return pa.record_batch([_column(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _column(rows: list[Any], kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_fixed_size_list(kind) and not pa.types.is_large_list(kind):
+        return pa.array(rows, kind)
+    flat = [np.ravel(np.asarray(row, kind.value_type.to_pandas_dtype())) for row in rows]
+    values = pa.array(np.concatenate(flat) if flat else [], kind.value_type)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(values, kind.list_size)
+    ends = np.cumsum([0, *map(len, flat)])
+    return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), values)
 
 
 @dataclass(frozen=True)
@@ -111,23 +128,16 @@ def image_batch(images: Sequence[StoredImage]) -> pa.RecordBatch:
     columns: dict[str, list[Any]] = {
         "content": [image.content for image in images],
         "image_id": [image.image_id for image in images],
-        "size": [np.array([image.width, image.height], "<i4").tobytes() for image in images],
+        "size": [(image.width, image.height) for image in images],
         "name": [image.name for image in images],
     }
-    return pa.record_batch([pa.array(columns[field.name], field.type) for field in _IMAGES], schema=_IMAGES)
+    return _batch(_IMAGES, columns)
 
 
 def person_batch(rows: Iterable[tuple[int, int, int, NDArray[np.float32], float]]) -> pa.RecordBatch:
     """(image index, image_id, annotation_id, box, score) rows as the Arrow batch of persons.arrow."""
     rows = list(rows)
-    columns = [
-        [row[0] for row in rows],
-        [row[1] for row in rows],
-        [row[2] for row in rows],
-        [row[3].astype("<f4").tobytes() for row in rows],
-        [row[4] for row in rows],
-    ]
-    return pa.record_batch([pa.array(c, field.type) for c, field in zip(columns, _PERSONS)], schema=_PERSONS)
+    return _batch(_PERSONS, {name: [row[i] for row in rows] for i, name in enumerate(_PERSONS.names)})
 
 
 def write_batch(path: Path, batch: pa.RecordBatch) -> None:
@@ -178,11 +188,14 @@ class _Part:
         _, offsets, data = self.batch.column(name).buffers()
         return np.frombuffer(offsets, np.int64)[: self.rows + 1], memoryview(data or b"")
 
-    def fixed(self, name: str, dtype: str, *shape: int) -> NDArray:
-        """A fixed-size column as [rows, *shape]."""
-        buffer = self.batch.column(name).buffers()[1]
-        values = np.frombuffer(buffer, dtype) if buffer is not None else np.zeros(0, dtype)
-        return values[: self.rows * int(np.prod(shape))].reshape(self.rows, *shape)
+    def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray]:
+        """Offsets [rows + 1] and the numbers of a column of lists."""
+        column = self.batch.column(name)
+        return column.offsets.to_numpy(), column.values.to_numpy()
+
+    def fixed(self, name: str, *shape: int) -> NDArray:
+        """A column with a fixed count of numbers as [rows, *shape]."""
+        return self.batch.column(name).flatten().to_numpy().reshape(self.rows, *shape)
 
     def numbers(self, name: str) -> NDArray:
         return self.batch.column(name).to_numpy()
@@ -193,12 +206,12 @@ class _TrainPart:
         part = _Part(path)
         self.rows = part.rows
         self.jpeg = part.binary("jpeg")
-        self.segments = part.binary("segments")
-        self.size = part.fixed("size", "<i4", 2)
-        self.keypoints = part.fixed("keypoints", "<f4", NUM_KEYPOINTS, 3)
-        self.box = part.fixed("box", "<f4", 4)
-        self.origin = part.fixed("origin", "<i4", 2)
-        self.factor = part.fixed("factor", "<f8", 2)
+        self.segments = part.lists("segments")
+        self.size = part.fixed("size", 2)
+        self.keypoints = part.fixed("keypoints", NUM_KEYPOINTS, 3)
+        self.box = part.fixed("box", 4)
+        self.origin = part.fixed("origin", 2)
+        self.factor = part.fixed("factor", 2)
         self.image_id = part.numbers("image_id")
         self.annotation_id = part.numbers("annotation_id")
         self.source = part.numbers("source")
@@ -207,7 +220,7 @@ class _TrainPart:
         (at, data), (lengths_at, lengths) = self.jpeg, self.segments
         return TrainRecord(
             jpeg=data[at[row] : at[row + 1]],
-            segments=np.frombuffer(lengths[lengths_at[row] : lengths_at[row + 1]], "<u2"),
+            segments=lengths[lengths_at[row] : lengths_at[row + 1]],
             width=int(self.size[row, 0]),
             height=int(self.size[row, 1]),
             keypoints=self.keypoints[row],
@@ -320,7 +333,7 @@ class ValStore:
     @cached_property
     def sizes(self) -> NDArray[np.int32]:
         """Annotated (width, height) of each image, int32 [n, 2]; 0 where the annotation does not say."""
-        return np.concatenate([np.zeros((0, 2), "<i4"), *(part.fixed("size", "<i4", 2) for part in self.images.parts)])
+        return np.concatenate([np.zeros((0, 2), "<i4"), *(part.fixed("size", 2) for part in self.images.parts)])
 
     @cached_property
     def image_ids(self) -> NDArray[np.int64]:
@@ -335,7 +348,7 @@ class ValStore:
     def persons(self) -> ValPersons:
         part = _Part(self.path / "persons.arrow")
         numbers = {name: part.numbers(name) for name in ("image", "image_id", "annotation_id", "score")}
-        return ValPersons(box=part.fixed("box", "<f4", 4), **numbers)
+        return ValPersons(box=part.fixed("box", 4), **numbers)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}
