@@ -25,4 +25,4 @@ def fold_batch_norm(module: Module) -> Module:
             dtype = part.conv.weight.dtype
             part.conv = fuse_conv_bn_eval(part.conv.double(), part.bn.double()).to(dtype)
             part.bn = nn.Identity()
-    return folded.requires_grad_(False)
+    return folded.eval().requires_grad_(False)
