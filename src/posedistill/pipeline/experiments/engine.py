@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import sys
 import time
@@ -204,5 +205,9 @@ def _forget(repo: Any, names: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what DVC prints for those who type its commands."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
