@@ -97,7 +97,7 @@ def recipes(augment, count=6000, size=(256, 192)):
     return np.array([augmentation.draw_changes(augment, size, rng) for _ in range(count)])
 
 
-def test_rates_and_ranges_of_the_recipe(augment):
+def test_rates_and_ranges_of_the_pixel_changes(augment):
     drawn = recipes(augment)
     gains = drawn[:, pixel_changes.HSV]
     assert (np.abs(gains).max(axis=0) == [4, 29, 29]).all()  # below 5, 30, 30, cut towards zero
@@ -112,7 +112,7 @@ def test_rates_and_ranges_of_the_recipe(augment):
     assert x0.min() == 0 and y0.min() == 0 and x1.max() == 192 and y1.max() == 256
 
 
-def test_nothing_is_drawn_where_nothing_is_asked(augment):
+def test_nothing_is_drawn_where_everything_is_off(augment):
     off = {"hsv": False, "blur_p": 0.0, "median_blur_p": 0.0, "dropout_p": 0.0}
     assert (recipes(augment.replaced(off), 200) == 0).all()
 
@@ -135,7 +135,7 @@ def test_half_body_rate_and_choice(augment):
     assert abs(1 - whole.mean() - 0.3) < 0.03 and abs(upper.sum() / (upper | lower).sum() - 0.7) < 0.05
 
 
-def test_look_beyond_the_picture_is_black(augment, inputs):
+def test_a_view_beyond_the_picture_is_black(augment, inputs):
     record = record_with_markers()
     image = augmentation.view_of(record, np.array([[1.0, 0, 5000], [0, 1, 0]]), (256, 192))
     assert image.shape == (256, 192, 3) and not image.any()

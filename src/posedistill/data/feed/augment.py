@@ -146,7 +146,7 @@ def view_of(record: TrainRecord, matrix: NDArray, size: tuple[int, int]) -> NDAr
     height, width = size
     box = visible_part(matrix, size)
     if box[2] < 0 or box[3] < 0 or box[0] >= record.width or box[1] >= record.height:
-        return np.zeros((height, width, 3), np.uint8)  # looks past the picture
+        return np.zeros((height, width, 3), np.uint8)  # entirely outside the picture
     pixels, x, y = jpeg.decode(record.jpeg, record.segments, record.width, record.height, box)
     moved = matrix.copy()
     moved[:, 2] += matrix[:, :2] @ np.array([x, y], np.float64)

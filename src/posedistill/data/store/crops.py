@@ -59,7 +59,7 @@ LONGEST = 65_000  # pixels a side: a JPEG holds no more
 
 
 @dataclass(frozen=True)
-class Plan:
+class CropPlan:
     """The rectangle x0 <= x < x1, y0 <= y < y1 of the picture, stored at `width` x `height` pixels."""
 
     x0: int
@@ -75,7 +75,7 @@ class Plan:
         return self.width / (self.x1 - self.x0), self.height / (self.y1 - self.y0)
 
 
-def plan(person: Person, labels: NDArray[np.float32], image_size: tuple[int, int], size: tuple[int, int]) -> Plan:
+def plan(person: Person, labels: NDArray[np.float32], image_size: tuple[int, int], size: tuple[int, int]) -> CropPlan:
     """The crop of a person for model input `size`; image_size is (height, width) of the picture, labels [133, 3]."""
     center, scale = geometry.box_to_center_scale(person.box.astype(np.float64), LIMITS.box_padding)
     views = [(center, scale)]
@@ -96,10 +96,10 @@ def plan(person: Person, labels: NDArray[np.float32], image_size: tuple[int, int
     x0, y0 = (int(value) for value in np.clip(np.floor(low), 0, [width - 1, height - 1]))
     x1, y1 = (int(value) for value in np.clip(np.ceil(high), [x0 + 1, y0 + 1], [width, height]))
     factor = min(1.0, magnification * SPARE, LONGEST / (x1 - x0), LONGEST / (y1 - y0))
-    return Plan(x0, y0, x1, y1, max(1, math.ceil((x1 - x0) * factor)), max(1, math.ceil((y1 - y0) * factor)))
+    return CropPlan(x0, y0, x1, y1, max(1, math.ceil((x1 - x0) * factor)), max(1, math.ceil((y1 - y0) * factor)))
 
 
-def cut(image: NDArray[np.uint8], crop: Plan) -> NDArray[np.uint8]:
+def cut(image: NDArray[np.uint8], crop: CropPlan) -> NDArray[np.uint8]:
     """The pixels of a plan: area-filtered where it is smaller than the picture, never enlarged."""
     pixels = image[crop.y0 : crop.y1, crop.x0 : crop.x1]
     if pixels.shape[:2] != (crop.height, crop.width):
@@ -107,7 +107,7 @@ def cut(image: NDArray[np.uint8], crop: Plan) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def to_crop(points: NDArray, crop: Plan) -> NDArray:
+def to_crop(points: NDArray, crop: CropPlan) -> NDArray:
     """Image pixels [..., 2] → stored pixels (pixel centres at whole numbers in both)."""
     factor = np.array(crop.factor)
     return (points - np.array([crop.x0, crop.y0]) + 0.5) * factor - 0.5
