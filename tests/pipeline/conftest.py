@@ -1,35 +1,41 @@
-"""One small run of the whole pipeline for all tests of this folder, and one that is killed once a stage."""
+"""One small run of the whole pipeline for the tests of this folder; another, for slow tests, is ended once a stage."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from clone import Clone
 from coco_fixtures import annotation, picture, settings, shared, write_coco  # noqa: F401
-from small_runs import EPOCHS, Runs, run_killed, run_whole
+from small_runs import EPOCHS, run_killed, run_whole
+
+
+def kept_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """While working on these tests, POSEDISTILL_SMALL_RUNS names a folder that keeps the runs for next time."""
+    kept = os.environ.get("POSEDISTILL_SMALL_RUNS")
+    return Path(kept) if kept else tmp_path_factory.mktemp("pipeline")
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Both runs. While working on these tests, POSEDISTILL_SMALL_RUNS names a folder that keeps them for next time."""
-    kept = os.environ.get("POSEDISTILL_SMALL_RUNS")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("pipeline")
-    note = folder / "kills"
-    if note.is_file():
-        names = ("undisturbed", "killed")
-        return Runs(
-            *(Clone.existing(folder / name, folder / f"{name}-checkpoints") for name in names), note.read_text().split()
-        )
-    undisturbed, killed = Clone(folder / "undisturbed", EPOCHS), Clone(folder / "killed", EPOCHS)
-    with ThreadPoolExecutor(2) as pool:  # one of two cores each
-        whole, kills = pool.submit(run_whole, undisturbed), pool.submit(run_killed, killed)
-        whole.result()
-        note.write_text(" ".join(kills.result()))
-    return Runs(undisturbed, killed, kills.result())
+def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The finished small run, committed; a test leaves it as it was, since the others go on with it."""
+    folder = kept_folder(tmp_path_factory)
+    done = folder / "undisturbed-done"
+    if done.is_file():
+        return Clone.existing(folder / "undisturbed", folder / "undisturbed-checkpoints")
+    clone = Clone(folder / "undisturbed", EPOCHS)
+    run_whole(clone)
+    done.touch()
+    return clone
 
 
-@pytest.fixture
-def project(runs: Runs) -> Clone:
-    """The finished small run; a test leaves it as it was, since the others go on with it."""
-    return runs.undisturbed
+@pytest.fixture(scope="session")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, list[str]]:
+    """The same run up to stage 2, ended once a stage, and the stages in which it was."""
+    folder = kept_folder(tmp_path_factory)
+    done = folder / "killed-done"
+    if done.is_file():
+        return Clone.existing(folder / "killed", folder / "killed-checkpoints"), done.read_text().split()
+    clone = Clone(folder / "killed", EPOCHS)
+    kills = run_killed(clone)
+    done.write_text(" ".join(kills))
+    return clone, kills

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import psutil
 from clone import Clone
@@ -20,15 +19,6 @@ ENDINGS = {
     "stage2": signal.SIGINT,
 }
 EPOCHS = {"teacher.epochs": 2, "student.epochs": 2, "stage2.epochs": 2}
-
-
-@dataclass
-class Runs:
-    """undisturbed: the finished pipeline, committed. killed: the same up to stage 2, ended once a stage."""
-
-    undisturbed: Clone
-    killed: Clone
-    kills: list[str]
 
 
 def steps(clone: Clone, stage: str) -> list[str]:

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from clone import Clone
 from nbclient import NotebookClient
-from small_runs import TRAININGS, Runs, steps
+from small_runs import TRAININGS, steps
 
 from posedistill.params import read_settings
 
@@ -86,8 +86,10 @@ def test_again_it_does_nothing_in_five_seconds(project):
     assert cpu_seconds() - before < 5
 
 
-def test_ended_once_a_stage_by_a_signal_it_ends_with_the_same_bytes(runs: Runs):
-    assert runs.kills == ["prepare", *TRAININGS]
+@pytest.mark.slow
+def test_ended_once_a_stage_by_a_signal_it_ends_with_the_same_bytes(project, killed):
+    clone, kills = killed
+    assert kills == ["prepare", *TRAININGS]
     patterns = (
         "prepared/**/*",
         MODELS,
@@ -95,11 +97,10 @@ def test_ended_once_a_stage_by_a_signal_it_ends_with_the_same_bytes(runs: Runs):
         "reports/curves/*",
         *(f"reports/figures/{s}/*" for s in TRAININGS),
     )
-    whole = runs.undisturbed.hashes(*patterns)
-    killed = runs.killed.hashes(*patterns)
-    assert {name: digest for name, digest in whole.items() if not name.endswith(".onnx")} == killed
+    whole = project.hashes(*patterns)
+    assert {name: digest for name, digest in whole.items() if not name.endswith(".onnx")} == clone.hashes(*patterns)
     for stage in TRAININGS:
-        assert steps(runs.killed, stage) == steps(runs.undisturbed, stage), "a finished epoch was repeated"
+        assert steps(clone, stage) == steps(project, stage), "a finished epoch was repeated"
 
 
 def test_another_alpha_runs_what_depends_on_it_and_going_back_runs_nothing(project):
