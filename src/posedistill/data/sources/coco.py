@@ -235,11 +235,12 @@ def ground_truth_annotation(annotation: dict[str, Any]) -> dict[str, Any]:
     """A checked annotation as gt.json holds it: with every field that the evaluation reads (missing parts are zero)."""
     entry = {name: annotation[name] for name in GROUND_TRUTH_FIELDS if name in annotation}
     keypoints = keypoints_of(annotation)
-    keypoints[~(np.abs(keypoints) < LARGEST).all(axis=1)] = 0  # as in training: unlabelled
+    broken = ~(np.abs(keypoints) < LARGEST).all(axis=1)
+    keypoints[broken] = 0  # as in training: unlabelled
     joined = len(annotation.get("keypoints") or []) == JOINED
     for part, name in KEYPOINT_FIELDS.items():
         values = annotation.get(name)
-        if joined or values is None or not all(map(finite, values)):
+        if joined or values is None or broken[PARTS[part]].any():
             entry[name] = keypoints[PARTS[part]].ravel().tolist()
     box = [value if finite(value) else 0.0 for value in annotation.get("bbox") or [0.0] * 4]
     area = annotation.get("area")
