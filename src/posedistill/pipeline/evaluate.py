@@ -45,7 +45,7 @@ def val_sets(prepared: Path = PREPARED) -> list[str]:
 
 
 def evaluate_model(params: Params, name: str) -> Evaluation:
-    """Predict all validation sets with model `name`, judge them, and write the files of the stage.
+    """Predict and score all validation sets with model `name`, and write the files of the stage.
 
     reports/metrics/<name>.json, with further sets under `other_sets`; predictions/<name>.json, the COCO results of the
     first set after OKS-NMS; and in predictions/<name>/ those of further sets, <set>.json, and of all sets the OKS of

@@ -78,7 +78,7 @@ def share_table(frame: pd.DataFrame, index: str, counts: Sequence[str] = (), not
 
 
 def facts(evaluation: Evaluation) -> dict[str, Any]:
-    """Which model was judged on what."""
+    """What was evaluated: the model, its size and the validation set."""
     return {
         "model": MODEL_NAMES.get(evaluation.model, evaluation.model),
         "parameters": evaluation.parameters,
