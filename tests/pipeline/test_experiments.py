@@ -5,6 +5,8 @@ import json
 import random
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 from clone import Clone
@@ -99,3 +101,17 @@ def test_ended_ten_times_a_stage_at_random_points_by_any_signal(project, tmp_pat
         assert len(saved) == len(set(saved)), "a finished epoch was repeated"
     patterns = ("prepared/**/*", MODELS, "reports/curves/*")
     assert clone.hashes(*patterns) == project.hashes(*patterns)
+
+
+def test_students_learn_from_the_teacher_alone(project):
+    """`make unlabelled` in DVC's queue: its students see no label, and its report reads their results through DVC."""
+    command = [sys.executable, "-m", "posedistill.pipeline.experiments", "unlabelled", "--seeds", "0"]
+    environment = project.environment() | {"PYTHONPATH": str(project.folder / "src")}
+    subprocess.run(command, cwd=project.folder, env=environment, check=True)
+    found = json.loads((project.folder / "reports" / "metrics" / "unlabelled.json").read_text())
+    assert found["label_loss"] == 0
+    assert found["data"]["without labels"][1] == 0 < found["data"]["with labels"][1]
+    assert found["data"]["without labels"][0] == found["data"]["with labels"][0]
+    assert {"unlabelled-pictures", "unlabelled-logits-seed0"} <= experiments(project).keys()
+    assert unfinished(project) == []
+    project.git("restore", ".")

@@ -57,7 +57,7 @@ def differences(own: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
             found.append(differences(mine, its, f"{prefix}{key}."))
         elif mine != its:
             found.append(f"{prefix}{key} {its if isinstance(its, str) else json.dumps(its)}")
-    return ", ".join(filter(None, found))
+    return ", ".join(sorted(filter(None, found), key=len))  # long ones, which may be cut, at the end
 
 
 def is_current(lock: Mapping[str, Any], settings: Mapping[str, Any], stage: str) -> bool:
