@@ -6,9 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posedistill.errors import UserError
+from posedistill.files import refuse_overwrite
 from posedistill.params import ROLES, Params, from_settings, load_params
+
+if TYPE_CHECKING:
+    from posedistill.training import Paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +33,22 @@ def run(args: argparse.Namespace) -> int:
 
     fields = [field.name for field in dataclasses.fields(Paths)]
     paths = Paths(**{name: getattr(args, name) for name in fields if getattr(args, name) is not None})
-    result = train_stage(args.stage, _params(Path(args.params), args.stage), paths)
+    params = _params(Path(args.params), args.stage)
+    refuse_overwrite([paths.model_path(args.stage), paths.curves_path(args.stage)], *_inputs(args, params, paths))
+    result = train_stage(args.stage, params, paths)
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"{result.model_path}  {result.curves_path}")
     return 0
+
+
+def _inputs(args: argparse.Namespace, params: Params, paths: "Paths") -> list[str | None]:
+    """The files and folders that the stage reads."""
+    if args.stage == "stage2":
+        return [args.params, paths.prepared, paths.init]
+    model = params.teacher if args.stage == "teacher" else params.student
+    weights = [model.backbone, params.teacher.checkpoint if args.stage == "teacher" else None]
+    teacher = paths.teacher if args.stage == "stage1" else None
+    return [args.params, paths.prepared, teacher, *(one.path if one else None for one in weights)]
 
 
 def _params(path: Path, stage: str) -> Params:
