@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from posedistill.reporting.curves import TERM_COLORS, TERM_NAMES, TERM_STYLES, epoch_ticks, nothing_figure, panels
 from posedistill.reporting.style import BLUE, GREY, ORANGE
-from posedistill.reporting.tables import Table, key_values
+from posedistill.reporting.tables import Table, key_values, number
 
 TERMS = ("label", "feature", "logit", "total")
 
@@ -26,12 +26,12 @@ def summary(history: pd.DataFrame) -> Table:
         return key_values({"training": "none here: the model was taken ready-made"}, ("", ""))
     last = history.ffill().iloc[-1]
     values: dict[str, object] = {"epochs": round(float(last["epoch"])), "steps": int(last["step"])}
-    values |= {f"loss, {TERM_NAMES[name]}": f"{last[name]:.4f}" for name in terms_of(history)}
+    values |= {f"loss, {TERM_NAMES[name]}": number(float(last[name]), ".4f") for name in terms_of(history)}
     for column, name in (("accuracy", "training accuracy"), ("agreement", "agreement with the teacher")):
         if column in history and pd.notna(last[column]):
-            values[name] = f"{100 * last[column]:.1f} %"
+            values[name] = f"{number(100 * float(last[column]))} %"
     if "val_ap" in history and pd.notna(last["val_ap"]):
-        values["validation, whole-body AP (without flip test)"] = f"{100 * last['val_ap']:.1f}"
+        values["validation, whole-body AP (without flip test)"] = number(100 * float(last["val_ap"]))
     return key_values(values, ("at the end", ""))
 
 

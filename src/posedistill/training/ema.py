@@ -5,6 +5,8 @@ import math
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def moving_average(model: nn.Module, momentum: float = 2e-4, gamma: int = 2000) -> AveragedModel:
     """An averaged copy of `model`, parameters and buffers: `update_parameters(model)` after each optimiser step.
@@ -17,7 +19,7 @@ def moving_average(model: nn.Module, momentum: float = 2e-4, gamma: int = 2000) 
     if not 0 < momentum < 1:
         raise ValueError(f"momentum {momentum}: must lie between 0 and 1")
 
-    def average(averages: list[Tensor], sources: list[Tensor], _: Tensor | int) -> None:
+    def average(averages: Tensors, sources: Tensors, _: Tensor | int) -> None:
         if averages[0].is_floating_point():  # of one dtype
             ramp = math.exp(-(1 + int(averaged.n_averaged)) / gamma)  # the counter is on the CPU: nothing waits
             weight = momentum + (1 - momentum) * ramp

@@ -55,8 +55,7 @@ def stage1_losses(
         feature = label.new_zeros(())
     else:
         aligned = student_features if align is None else align(student_features)
-        reduction = "mean" if loss.feature_reduction == "mean" else "sum"
-        feature = feature_loss(aligned, teacher_features, reduction) * (loss.alpha * r)
+        feature = feature_loss(aligned, teacher_features, loss.feature_reduction) * (loss.alpha * r)
     logit_weight = weight if loss.logit_on == "labelled" else None
     logit = logit_loss(student_out, teacher_out, logit_weight) * (loss.beta * r)
     return {"label": label, "feature": feature, "logit": logit, "total": label + feature + logit}
@@ -77,11 +76,12 @@ class Stage1(Objective):
         self.student = student
         self.loss = loss
         self._teacher = (teacher,)  # in a tuple: see Objective
-        self.use_features = loss.alpha > 0 and teacher.feature_channels is not None
+        channels = teacher.feature_channels
+        self.use_features = loss.alpha > 0 and channels is not None
         self.align = None
-        if self.use_features and teacher.feature_channels != student.feature_channels:
+        if self.use_features and channels is not None and channels != student.feature_channels:
             # PyTorch's own initialisation, as in the published code.
-            self.align = nn.Conv2d(student.feature_channels, teacher.feature_channels, 1)
+            self.align = nn.Conv2d(student.feature_channels, channels, 1)
         self.epochs = 1
         # A tensor, so that a compiled step stays the same in the next epoch.
         self.register_buffer("epoch", torch.zeros(()), persistent=False)

@@ -1,6 +1,7 @@
 """Training from labels alone: the teacher, and the baseline that distillation must beat."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -55,7 +56,8 @@ def train_supervised(params: Params, role: str, paths: Paths | None = None) -> T
     paths = paths or Paths()
     if role == "teacher" and params.teacher.checkpoint is not None:
         return _take_teacher(params, params.teacher.checkpoint, paths)
-    section, model = ("teacher", params.teacher) if role == "teacher" else ("student", params.student)
+    section: Literal["teacher", "student"] = "teacher" if role == "teacher" else "student"
+    model = params.teacher if role == "teacher" else params.student
 
     def build(device: Device) -> Supervised:
         student = new_student(model.size, params.input.size, model.seed, model.backbone, f"{section}.backbone")
