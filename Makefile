@@ -44,19 +44,19 @@ back: setup  ## settings, reports and models of the last commit again, after exp
 	@python scripts/back.py
 
 seeds: setup  ## three training seeds of all models, and their report
-	python -m posedistill.pipeline.experiments seeds
+	python -m posedistill.experiments seeds
 
 experiments: setup  ## all experiments: settings that differ from the workspace's, AP and mean OKS of both stages
-	@python -m posedistill.pipeline.experiments show
+	@python -m posedistill.experiments show
 
 ablation: setup  ## the ablations of the paper, three seeds each, and their report
-	python -m posedistill.pipeline.experiments ablation
+	python -m posedistill.experiments ablation
 
 sweep: setup  ## stage 1 over a grid of alpha and beta
-	python -m posedistill.pipeline.experiments sweep
+	python -m posedistill.experiments sweep
 
 unlabelled: setup  ## students that never see a label, taught by the trained teacher, against the one taught by labels
-	python -m posedistill.pipeline.experiments unlabelled
+	python -m posedistill.experiments unlabelled
 
 verify: setup  ## compare the regenerated metrics with the committed ones, within the stated tolerance
 	python scripts/verify.py

@@ -12,7 +12,18 @@ PACKAGE = ROOT / "src" / "posedistill"
 
 # From the ground up: a room may import itself and what stands before it.
 ORDER = (
-    ("errors", "parent", "progress", "parallel", "files", "project", "params_sections", "params", "stages", "fingerprint"),
+    (
+        "errors",
+        "parent",
+        "progress",
+        "parallel",
+        "files",
+        "project",
+        "params_sections",
+        "params",
+        "stages",
+        "fingerprint",
+    ),
     ("keypoints",),
     ("devices",),
     ("synthetic",),
@@ -25,6 +36,7 @@ ORDER = (
     ("inference",),
     ("reporting",),
     ("pipeline",),
+    ("experiments",),
     ("benchmark",),
     ("__main__",),
 )

@@ -1,4 +1,4 @@
-"""Run an experiment as experiments of DVC, and write its report: python -m posedistill.pipeline.experiments ablation
+"""Run an experiment as experiments of DVC, and write its report: python -m posedistill.experiments ablation
 
 Interrupted, it stops what runs; the same command continues. They are experiments as any other: `dvc exp show`,
 `dvc queue status`, `dvc exp remove`.
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from posedistill import project
 from posedistill.errors import UserError
+from posedistill.experiments import PLANS, engine, table, unlabelled
 from posedistill.params import read_settings
-from posedistill.pipeline.experiments import PLANS, engine, table, unlabelled
 from posedistill.pipeline.notebook import CellFailed, make_report
 
 REPORTS = {"seeds": "11_seeds", "ablation": "09_ablation", "sweep": "10_sweep", "unlabelled": "12_unlabelled"}
@@ -21,7 +21,7 @@ REPORTS = {"seeds": "11_seeds", "ablation": "09_ablation", "sweep": "10_sweep", 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m posedistill.pipeline.experiments", description=__doc__.splitlines()[0].split(":")[0]
+        prog="python -m posedistill.experiments", description=__doc__.splitlines()[0].split(":")[0]
     )
     parser.add_argument("experiment", choices=(*PLANS, "show"), help="show: a table of all experiments")
     parser.add_argument("--seeds", type=_at_least(0), nargs="+", help="training seeds (0 1 2; sweep: 0)")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from posedistill.experiments import engine
 from posedistill.pipeline.evaluation_files import METRICS
-from posedistill.pipeline.experiments import engine
 
 MODELS = ("stage1", "stage2")
 WIDTH = 120

@@ -9,8 +9,8 @@ import mini_project
 import pytest
 
 from posedistill.errors import UserError
-from posedistill.pipeline.experiments import engine, results, table
-from posedistill.pipeline.experiments.plan import Plan, Run
+from posedistill.experiments import engine, results, table
+from posedistill.experiments.plan import Plan, Run
 
 
 def plan(**alphas: float) -> Plan:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-from posedistill.pipeline.experiments.plan import SEEDS, Plan, Run, evaluations
+from posedistill.experiments.plan import SEEDS, Plan, Run, evaluations
 
 # name → (changed settings, name of the model in the pipeline)
 VARIANTS: dict[str, tuple[Mapping[str, Any], str]] = {

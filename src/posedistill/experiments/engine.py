@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
-from posedistill.pipeline.experiments.plan import Plan, Run, override
+from posedistill.experiments.plan import Plan, Run, override
 from posedistill.progress import progress
 
 POLL = 1.0  # seconds

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posedistill.pipeline.experiments import unlabelled
+from posedistill.experiments import unlabelled
 
 SETTINGS = {"data": {"root": "data", "train": [{"source": "synthetic", "name": "rendered", "images": 1, "seed": 7}]}}
 

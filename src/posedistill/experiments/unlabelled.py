@@ -13,8 +13,8 @@ from typing import Any
 
 from posedistill import project
 from posedistill.errors import UserError
+from posedistill.experiments.plan import SEEDS, Plan, Run, evaluations
 from posedistill.files import atomic_path, sha256_file, write_atomic
-from posedistill.pipeline.experiments.plan import SEEDS, Plan, Run, evaluations
 
 PICTURES = "unlabelled-pictures"  # the run that prepares the data: the students start from its result
 

@@ -7,7 +7,7 @@ clock, since the baseline with equal epochs saves the teacher's forward passes.
 from collections.abc import Mapping
 from typing import Any
 
-from posedistill.pipeline.experiments.plan import SEEDS, Plan, Run, evaluations
+from posedistill.experiments.plan import SEEDS, Plan, Run, evaluations
 
 # Time of a stage-1 step over that of a baseline step: 0.302 s over 0.175 s of CPU time for a batch of 16 at 128×96,
 # nw to n, one thread; rounded up, in favour of the baseline.

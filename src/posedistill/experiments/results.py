@@ -9,11 +9,11 @@ from typing import Any
 from posedistill.errors import UserError
 from posedistill.evaluation.evaluate import rounded
 from posedistill.evaluation.mean_oks import PersonOks, paired_mean_oks_difference
+from posedistill.experiments import PLANS, engine, unlabelled
+from posedistill.experiments.plan import Plan
 from posedistill.files import write_atomic
 from posedistill.params import read_settings
 from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, read_person_oks
-from posedistill.pipeline.experiments import PLANS, engine, unlabelled
-from posedistill.pipeline.experiments.plan import Plan
 
 PARTS = ("wholebody", "body", "foot", "face", "lefthand", "righthand", "hand")
 NOTHING: dict[str, Any] = {"seeds": [], "models": {}, "differences": {}}

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from posedistill.errors import UserError
+from posedistill.experiments import PLANS, ablation, seeds, unlabelled
+from posedistill.experiments.__main__ import main
+from posedistill.experiments.plan import override
 from posedistill.params import from_settings, read_settings
-from posedistill.pipeline.experiments import PLANS, ablation, seeds, unlabelled
-from posedistill.pipeline.experiments.__main__ import main
-from posedistill.pipeline.experiments.plan import override
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
