@@ -27,6 +27,7 @@ ORDER = (
     ("keypoints",),
     ("devices",),
     ("synthetic",),
+    ("sources",),
     ("data",),
     ("models",),
     ("losses",),

@@ -146,8 +146,9 @@ def _read(module: str, file: Path, mtime: int, size: int) -> _Module:
 def _collected(tree: ast.Module, module: str, package: bool) -> _Module:
     """The top level of a module, with docstrings removed everywhere."""
     for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     found = _Module()
     for statement in tree.body:

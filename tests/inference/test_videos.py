@@ -7,10 +7,10 @@ import os
 import numpy as np
 import pytest
 
-from posedistill.data import videos
 from posedistill.errors import UserError
 from posedistill.files import atomic_path
 from posedistill.inference.videos import VideoOut
+from posedistill.sources import videos
 
 
 def write(path, times, size=(64, 48)):

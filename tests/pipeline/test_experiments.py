@@ -105,7 +105,7 @@ def test_ended_ten_times_a_stage_at_random_points_by_any_signal(project, tmp_pat
 
 def test_students_learn_from_the_teacher_alone(project):
     """`make unlabelled` in DVC's queue: its students see no label, and its report reads their results through DVC."""
-    command = [sys.executable, "-m", "posedistill.pipeline.experiments", "unlabelled", "--seeds", "0"]
+    command = [sys.executable, "-m", "posedistill.experiments", "unlabelled", "--seeds", "0"]
     environment = project.environment() | {"PYTHONPATH": str(project.folder / "src")}
     subprocess.run(command, cwd=project.folder, env=environment, check=True)
     found = json.loads((project.folder / "reports" / "metrics" / "unlabelled.json").read_text())

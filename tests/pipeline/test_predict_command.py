@@ -15,13 +15,13 @@ import torch
 from made_up_detector import constant_detector
 from PIL import Image
 
-from posedistill.data.videos import probe, rgb
 from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
 from posedistill.export.onnx_file import export_onnx
 from posedistill.inference.videos import VideoOut
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.pipeline import predict_cli as cli
+from posedistill.sources.videos import probe, rgb
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posedistill.data import pixels
 from posedistill.data.store import parts
 from posedistill.data.store.arrow import TrainStore, ValStore
 from posedistill.errors import UserError
@@ -19,6 +18,7 @@ from posedistill.files import sha256_file
 from posedistill.params import record_reads, to_settings
 from posedistill.pipeline import prepare as preparation
 from posedistill.pipeline.prepare import prepare
+from posedistill.sources import pixels
 
 
 def contents(folder):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posedistill.data import pixels
 from posedistill.data.store.arrow import ValStore
 from posedistill.errors import UserError
 from posedistill.pipeline.prepare import prepare
+from posedistill.sources import pixels
 
 
 def balanced(report):

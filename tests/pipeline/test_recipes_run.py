@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from posedistill.training import distill_stage1, distill_stage2, train_supervised
 
 from posedistill.files import sha256_file
 from posedistill.keypoints import PARTS
@@ -15,6 +14,7 @@ from posedistill.params import from_settings
 from posedistill.pipeline import recipes
 from posedistill.pipeline.evaluate import evaluate_model
 from posedistill.pipeline.prepare import prepare
+from posedistill.training import distill_stage1, distill_stage2, train_supervised
 
 pytestmark = pytest.mark.slow
 

@@ -95,7 +95,7 @@ class Pipeline:
             write_code_files()
 
     def stale(self, index: Index, kind: type = Dependency) -> tuple[set[str], set[str]]:
-        """Stages whose own dependencies of a kind differ from the lock, and these with all that follow in DVC's graph."""
+        """Stages whose dependencies of a kind differ from the lock, and these with all that follow in DVC's graph."""
         stages = [stage for stage in index.stages if getattr(stage, "name", "code") != "code"]
         changed = [stage for stage in stages if any(isinstance(dep, kind) and dep.status() for dep in stage.deps)]
         after = {other for stage in changed for other in networkx.ancestors(index.graph, stage)}

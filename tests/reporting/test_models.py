@@ -168,7 +168,7 @@ def test_the_conclusion_calls_a_gain_only_what_every_seed_shows():
 
 
 def test_the_names_of_variants_are_those_that_are_trained():
-    from posedistill.pipeline.experiments.ablation import VARIANTS
+    from posedistill.experiments.ablation import VARIANTS
 
     assert list(ablation.NAMES) == list(VARIANTS)
 

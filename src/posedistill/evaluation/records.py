@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from posedistill.data.sources.coco import open_annotations
-from posedistill.data.sources.fields import (
+from posedistill.errors import UserError, shorten
+from posedistill.files import printable
+from posedistill.keypoints import NUM_KEYPOINTS, PARTS
+from posedistill.sources.coco import open_annotations
+from posedistill.sources.fields import (
     AREA_OF_BOX,
     LARGEST,
     PERSON,
@@ -30,11 +33,8 @@ from posedistill.data.sources.fields import (
     whole,
     wrong,
 )
-from posedistill.data.sources.fields import KEYPOINT_FIELDS as FIELDS
-from posedistill.data.sources.json_stream import load_whole
-from posedistill.errors import UserError, shorten
-from posedistill.files import printable
-from posedistill.keypoints import NUM_KEYPOINTS, PARTS
+from posedistill.sources.fields import KEYPOINT_FIELDS as FIELDS
+from posedistill.sources.json_stream import load_whole
 
 ALL_PARTS = (*PARTS, "wholebody")  # the six that are matched; "hand" is the mean of two of them
 PART_SLICES = {**PARTS, "wholebody": slice(0, NUM_KEYPOINTS)}

@@ -1,4 +1,4 @@
-"""Where the persons are, as given by `--boxes boxes.json`; its layouts: posedistill.data.sources.detections.
+"""Where the persons are, as given by `--boxes boxes.json`; its layouts: posedistill.sources.detections.
 
 In a video, frames count from 0 as image_id; in a folder it is the number in a picture's name, or its place in the
 sorted names (`Source.number_as`). Coordinates are pixels of the picture as it is shown.
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from posedistill.data.person import Funnel
-from posedistill.data.sources.detections import read_boxes
-from posedistill.data.sources.names import spelling
 from posedistill.errors import shorten
 from posedistill.files import printable
 from posedistill.inference.sources import Frame
+from posedistill.sources.detections import read_boxes
+from posedistill.sources.names import spelling
+from posedistill.sources.person import Funnel
 
 
 class Boxes:

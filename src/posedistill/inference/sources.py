@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from posedistill.data import pixels, videos
-from posedistill.data.folders import PICTURES, VIDEOS, is_picture, is_video, list_folder
-from posedistill.data.pixels import BrokenImage
-from posedistill.data.sources.names import ids_are_numbers, numbers_in
 from posedistill.errors import UserError
 from posedistill.files import printable
+from posedistill.sources import pixels, videos
+from posedistill.sources.folders import PICTURES, VIDEOS, is_picture, is_video, list_folder
+from posedistill.sources.names import ids_are_numbers, numbers_in
+from posedistill.sources.pixels import BrokenImage
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posedistill.data.person import Funnel, SourcePersons
 from posedistill.data.store.parts import Notes
 from posedistill.errors import UserError
 from posedistill.files import printable
+from posedistill.sources.person import Funnel, SourcePersons
 
 SHOWN = 10  # broken pictures that an error message lists
 

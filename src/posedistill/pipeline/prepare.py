@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 
 from posedistill import project
-from posedistill.data.person import ImageRef, SourcePersons
-from posedistill.data.sources.persons import read_source
 from posedistill.data.store import arrow as store
 from posedistill.data.store import crops, jpeg
 from posedistill.data.store.parts import Notes, Picture, Task, by_picture, chunks, make_part, read_notes
@@ -31,6 +29,8 @@ from posedistill.pipeline.ledger import Ledger, broken_pictures, check_share, re
 from posedistill.pipeline.work import make_folder, publish, work_folder
 from posedistill.progress import progress as progress_bar
 from posedistill.reporting.preparation import overlap_with_ground_truth, part_statistics
+from posedistill.sources.person import ImageRef, SourcePersons
+from posedistill.sources.persons import read_source
 
 SHEET = 24  # persons drawn by data.seed, for the report's sheet of crops
 

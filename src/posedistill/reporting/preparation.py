@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posedistill.data.person import Person
 from posedistill.keypoints import PARTS
+from posedistill.sources.person import Person
 
 IOU_STEPS = (0.5, 0.75, 0.9)
 

@@ -1,4 +1,4 @@
-"""Tables and words over several training seeds, from the results of an experiment (pipeline.experiments.results)."""
+"""Tables and words over several training seeds, from the results of an experiment (experiments.results)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from posedistill.data import geometry, pixels
+from posedistill.data import geometry
 from posedistill.data.feed import loader
 from posedistill.data.feed.pixel_changes import HSV, MEDIAN_BLUR, apply
 from posedistill.data.store.arrow import TrainStore, ValStore
 from posedistill.errors import UserError
 from posedistill.pipeline.prepare import prepare
+from posedistill.sources import pixels
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import pytest
 
 from posedistill.data import geometry
 from posedistill.data.feed import augment as augmentation
-from posedistill.data.person import ImageRef, Person
 from posedistill.data.store import crops, jpeg
 from posedistill.data.store.arrow import TrainRecord
 from posedistill.errors import UserError
 from posedistill.params import load_params
+from posedistill.sources.person import ImageRef, Person
 
 
 @pytest.fixture(scope="module")

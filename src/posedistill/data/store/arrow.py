@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from posedistill.data import pixels
 from posedistill.data.store import jpeg
 from posedistill.errors import UserError
 from posedistill.files import atomic_path, write_atomic
 from posedistill.keypoints import NUM_KEYPOINTS
+from posedistill.sources import pixels
 
 VERSION = 2
 

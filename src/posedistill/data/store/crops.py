@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posedistill.data import geometry
-from posedistill.data.person import Person
 from posedistill.errors import UserError
 from posedistill.params import Augment
+from posedistill.sources.person import Person
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from posedistill.data.person import ImageRef, Person
-from posedistill.data.pixels import BrokenImage, oddities
-from posedistill.data.sources import frames
 from posedistill.data.store import arrow as store
 from posedistill.data.store import crops, jpeg
 from posedistill.files import write_atomic
+from posedistill.sources import frames
+from posedistill.sources.person import ImageRef, Person
+from posedistill.sources.pixels import BrokenImage, oddities
 
 IMAGES_PER_PART = 256  # what a kill can cost, and the size of one Arrow file
 BYTES_PER_PART = 64 << 20  # of files that are kept whole: a worker holds them and two copies

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from posedistill.data.person import Funnel, ImageRef
-from posedistill.data.sources import unlabelled
-from posedistill.data.sources.detections import read_boxes, read_detections
-from posedistill.data.sources.names import ids_are_numbers, numbers_in, spelling
 from posedistill.errors import UserError
+from posedistill.sources import unlabelled
+from posedistill.sources.detections import read_boxes, read_detections
+from posedistill.sources.names import ids_are_numbers, numbers_in, spelling
+from posedistill.sources.person import Funnel, ImageRef
 
 BOX = {"bbox": [1, 2, 30, 40], "score": 0.5}
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from posedistill.data import videos
-from posedistill.data.pixels import BrokenImage
+from posedistill.sources import videos
+from posedistill.sources.pixels import BrokenImage
 
 
 def film(path, codec, pix_fmt="yuv420p", size=(64, 48), frames=20, times=None, sound=0, options=None, **attributes):

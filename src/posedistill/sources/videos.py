@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posedistill.data.pixels import MISSING, BrokenImage, check_plain_file
+from posedistill.sources.pixels import MISSING, BrokenImage, check_plain_file
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posedistill.data import pixels
-from posedistill.data.pixels import BrokenImage
+from posedistill.sources import pixels
+from posedistill.sources.pixels import BrokenImage
 
 
 @pytest.fixture

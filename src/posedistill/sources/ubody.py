@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from posedistill.data.folders import is_video
-from posedistill.data.person import Funnel, ImageRef, Person, SourcePersons
-from posedistill.data.sources import coco
 from posedistill.errors import UserError, shorten
 from posedistill.files import files_below
 from posedistill.params import Source
+from posedistill.sources import coco
+from posedistill.sources.folders import is_video
+from posedistill.sources.person import Funnel, ImageRef, Person, SourcePersons
 
 SCENES = (
     *("Magic_show", "Entertainment", "ConductMusic", "Online_class", "TalkShow", "Speech", "Fitness", "Interview"),

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from posedistill.data.person import Funnel, ImageRef, Person, no_keypoints
-from posedistill.data.sources.coco import DEGENERATE, NOT_FINITE, NOT_PERSON
-from posedistill.data.sources.fields import (
+from posedistill.errors import UserError, shorten
+from posedistill.files import printable
+from posedistill.sources.coco import DEGENERATE, NOT_FINITE, NOT_PERSON
+from posedistill.sources.fields import (
     PERSON,
     category,
     finite,
@@ -26,10 +27,9 @@ from posedistill.data.sources.fields import (
     whole,
     wrong,
 )
-from posedistill.data.sources.json_stream import load_whole
-from posedistill.data.sources.names import spelling
-from posedistill.errors import UserError, shorten
-from posedistill.files import printable
+from posedistill.sources.json_stream import load_whole
+from posedistill.sources.names import spelling
+from posedistill.sources.person import Funnel, ImageRef, Person, no_keypoints
 
 ELSEWHERE = "image not in this validation set"
 LAYOUTS = "expected a list of COCO detections, or file names with lists of boxes"

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from posedistill.data.person import ImageRef
-from posedistill.data.sources.frame_rate import LOST, shown_at_30
-from posedistill.data.sources.frames import load_all
+from posedistill.sources.frame_rate import LOST, shown_at_30
+from posedistill.sources.frames import load_all
+from posedistill.sources.person import ImageRef
 
 # Rate → frames of the video, frames of the cut, and the frame (from 1) on the cut's pictures 10, 20, 30, …
 OFFICIAL = {

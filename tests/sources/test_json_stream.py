@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from posedistill.data.sources.json_stream import load_whole, top_level
 from posedistill.errors import UserError
+from posedistill.sources.json_stream import load_whole, top_level
 
 
 def whole(path):

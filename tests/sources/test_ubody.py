@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from posedistill.data.person import Funnel
-from posedistill.data.sources.ubody import SCENE_IDS, SCENES, Frames
 from posedistill.data.store.arrow import TrainStore, ValStore
 from posedistill.errors import UserError
 from posedistill.pipeline.prepare import prepare
+from posedistill.sources.person import Funnel
+from posedistill.sources.ubody import SCENE_IDS, SCENES, Frames
 
 WIDTH, HEIGHT, BIT = 192, 128, 12
 FRAMES = 45

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from posedistill.data.person import Funnel, ImageRef, Person, ValidFlags
-from posedistill.data.sources.fields import (
+from posedistill.errors import UserError, shorten
+from posedistill.files import printable
+from posedistill.keypoints import PARTS
+from posedistill.sources.fields import (
     AREA_OF_BOX,
     JOINED,
     KEYPOINT_FIELDS,
@@ -31,10 +33,8 @@ from posedistill.data.sources.fields import (
     whole,
     wrong,
 )
-from posedistill.data.sources.json_stream import top_level
-from posedistill.errors import UserError, shorten
-from posedistill.files import printable
-from posedistill.keypoints import PARTS
+from posedistill.sources.json_stream import top_level
+from posedistill.sources.person import Funnel, ImageRef, Person, ValidFlags
 
 FLAGS = tuple(f"{part}_valid" for part in ValidFlags._fields)
 OTHER = 0  # any category but that of persons, after reading

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posedistill.data import pixels, videos
-from posedistill.data.person import ImageRef
-from posedistill.data.pixels import BrokenImage
-from posedistill.data.sources.frame_rate import LOST, shown_at_30
+from posedistill.sources import pixels, videos
+from posedistill.sources.frame_rate import LOST, shown_at_30
+from posedistill.sources.person import ImageRef
+from posedistill.sources.pixels import BrokenImage
 
 NO_FRAME = "video frame missing"
 END = 1 << 60  # a place behind all frames

@@ -14,16 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from posedistill.data import pixels, videos
-from posedistill.data.folders import is_video, list_folder
-from posedistill.data.person import Funnel, ImageRef, Person, SourcePersons, no_keypoints
-from posedistill.data.pixels import BrokenImage
-from posedistill.data.sources import coco
-from posedistill.data.sources.detections import person, read_boxes
-from posedistill.data.sources.names import ids_are_numbers, numbers_in, spelling
 from posedistill.errors import UserError, shorten
 from posedistill.files import printable
 from posedistill.params import Source
+from posedistill.sources import coco, pixels, videos
+from posedistill.sources.detections import person, read_boxes
+from posedistill.sources.folders import is_video, list_folder
+from posedistill.sources.names import ids_are_numbers, numbers_in, spelling
+from posedistill.sources.person import Funnel, ImageRef, Person, SourcePersons, no_keypoints
+from posedistill.sources.pixels import BrokenImage
 
 NO_PICTURE = "no such picture in this source"
 VIDEO_LEFT_OUT = "video in a folder of pictures, not read"

@@ -6,12 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from posedistill.data.person import Funnel, ImageRef, SourcePersons
-from posedistill.data.sources import coco, ubody, unlabelled
-from posedistill.data.sources.detections import read_detections
-from posedistill.data.sources.fields import wrong
 from posedistill.errors import UserError
 from posedistill.params import Source
+from posedistill.sources import coco, ubody, unlabelled
+from posedistill.sources.detections import read_detections
+from posedistill.sources.fields import wrong
+from posedistill.sources.person import Funnel, ImageRef, SourcePersons
 
 
 def read_source(source: Source, root: Path, *, split: str, boxes: str, rendered: Path | None = None) -> SourcePersons:

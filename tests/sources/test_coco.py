@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posedistill.data.person import Funnel, ImageRef
-from posedistill.data.sources import coco
-from posedistill.data.sources.detections import read_detections
-from posedistill.data.sources.persons import read_source
 from posedistill.errors import UserError
 from posedistill.params import Source
+from posedistill.sources import coco
+from posedistill.sources.detections import read_detections
+from posedistill.sources.person import Funnel, ImageRef
+from posedistill.sources.persons import read_source
 
 
 def locate(image):

@@ -1,1 +1,0 @@
-"""Where persons come from: annotation files, detections, videos, pictures without labels."""
