@@ -1,4 +1,4 @@
-"""The stage `code`: which code does each notebook use?  python -m posedistill.pipeline.code
+"""The stage `code`: which code does each notebook use?  python src/write_code.py
 
 Writes code/<notebook>.txt: a line for each function, class and constant that the notebook and the runner use, with a
 hash of its syntax tree. Each stage depends on the file of its notebook, so a changed function reruns the stages that
@@ -49,7 +49,3 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
