@@ -119,7 +119,7 @@ def read_set(
             "data.store.parts:make_part",
             "data.store.parts:by_picture",
             "data.store.parts:chunks",
-            "data.sources.persons:read_source",
+            "sources.persons:read_source",
         ),
         "set": name,
         "root": str(data_root),
