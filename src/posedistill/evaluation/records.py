@@ -24,7 +24,6 @@ from posedistill.sources.fields import (
     LARGEST,
     PERSON,
     category,
-    finite,
     is_number,
     keypoint_numbers,
     keypoints_of,
@@ -105,9 +104,11 @@ def read_ground_truth(source: Any, *, use_area: bool = True, name: str = "ground
         image.append(index[one["image_id"]])
         ids.append(one["id"])
         crowd.append(one["iscrowd"])
-        boxes.append([float(value) if finite(value) else 0.0 for value in one["bbox"]])
-        areas.append(float(one["area"]) if use_area else boxes[-1][3] * boxes[-1][2] * AREA_OF_BOX)
+        boxes.append(one["bbox"])
+        areas.append(one["area"] if use_area else None)
         points.append(keypoints_of(one, np.float64))
+    box = np.array(boxes, np.float64).reshape(-1, 4)
+    box[~(np.abs(box) < LARGEST)] = 0
     keypoints = np.stack(points) if points else np.empty((0, NUM_KEYPOINTS, 3))
     broken = ~(np.abs(keypoints) < LARGEST).all(axis=2)
     keypoints[broken] = 0
@@ -119,8 +120,8 @@ def read_ground_truth(source: Any, *, use_area: bool = True, name: str = "ground
         image=np.array(image, dtype=np.int64),
         annotation_id=np.array(ids, dtype=np.int64),
         keypoints=keypoints,
-        box=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        area=np.array(areas, dtype=np.float64),
+        box=box,
+        area=np.array(areas, np.float64) if use_area else box[:, 3] * box[:, 2] * AREA_OF_BOX,
         crowd=np.array(crowd, dtype=bool),
         categories=frozenset(categories),
         notes=tuple(notes),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -26,7 +28,9 @@ KEYPOINT_FIELDS = {
 }
 JOINED = 3 * NUM_KEYPOINTS  # length of `keypoints` where it holds all parts
 _COUNTS: dict[str, tuple[int, ...]] = {part: (3 * (place.stop - place.start),) for part, place in PARTS.items()}
+_USUAL = [counts[0] for counts in _COUNTS.values()]
 _COUNTS["body"] += (JOINED,)
+_PACK = struct.Struct(f"{JOINED}d").pack  # four times as fast as np.array
 
 
 def wrong(source: str | Path, where: str, field: str, found: object, expected: str) -> UserError:
@@ -36,14 +40,16 @@ def wrong(source: str | Path, where: str, field: str, found: object, expected: s
 
 
 def is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(int(value)) < IDS
+    return _is_integer(value) and abs(int(value)) < IDS
 
 
 def is_number(value: object) -> TypeGuard[float]:
     """A number that a float can hold; NaN and infinity are numbers here, see `finite`."""
-    if isinstance(value, float | np.floating):
-        return True
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(int(value)) < 2**1023
+    return isinstance(value, (float, np.floating)) or (_is_integer(value) and abs(int(value)) < 2**1023)
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def finite(value: float | None) -> bool:
@@ -60,11 +66,11 @@ def whole(source: str | Path, where: str, record: Any, field: str) -> int:
 def flag(source: str | Path, where: str, record: Any, field: str, expected: str = "0 or 1") -> int | None:
     """0 or 1, also as text; None where the field is missing or null."""
     value = record.get(field)
+    if value is None:
+        return None
     for meaning in (0, 1):
         if isinstance(value, str | int | float | np.generic) and (value == meaning or value == str(meaning)):
             return meaning
-    if value is None:
-        return None
     raise wrong(source, where, field, value, expected)
 
 
@@ -128,9 +134,20 @@ def _unlike_floats(values: Any, kinds: set[type]) -> Any:
 
 def keypoint_numbers(source: str | Path, where: str, record: Any) -> None:
     """Check all keypoint fields of an annotation or a result, as far as they are there."""
+    if _is_usual(record):
+        return
     for part, field in KEYPOINT_FIELDS.items():
         if record.get(field) is not None:
             numbers(source, where, field, record[field], *_COUNTS[part])
+
+
+def _is_usual(record: Any) -> bool:
+    """Whether a record has all five keypoint fields, each a list of as many floats as it should have."""
+    fields = [record.get(field) for field in KEYPOINT_FIELDS.values()]
+    try:
+        return [*map(len, fields)] == _USUAL and {*map(type, chain.from_iterable(fields))} == {float}
+    except TypeError:  # without a length
+        return False
 
 
 def keypoints_of(record: Any, dtype: type = np.float32) -> np.ndarray:
@@ -146,5 +163,9 @@ def keypoints_of(record: Any, dtype: type = np.float32) -> np.ndarray:
         joined += [0.0] * _COUNTS[part][0] if values is None else values
         if len(joined) == JOINED:
             break
+    try:
+        values = np.frombuffer(_PACK(*joined))
+    except struct.error:  # null among them
+        values = np.array(joined, np.float64)
     with np.errstate(over="ignore"):  # beyond float32: infinite
-        return np.array(joined, dtype).reshape(NUM_KEYPOINTS, 3)
+        return values.reshape(NUM_KEYPOINTS, 3).astype(dtype)
