@@ -1,6 +1,6 @@
-"""Train the starting weights in assets/backbones anew:  python scripts/pretrain.py [student] [teacher]
+"""Retrain the starting weights in assets/backbones:  python scripts/pretrain.py [student] [teacher]
 
-Takes hours on two cores; interrupted, it continues where it was. Settings: recipes/pretrain.yaml.
+Takes hours on two cores; interrupted, it continues where it stopped. Settings: recipes/pretrain.yaml.
 """
 
 import argparse
@@ -26,13 +26,13 @@ def main() -> int:
     root = project.root()
     target = root / "assets" / "backbones"
     target.mkdir(parents=True, exist_ok=True)
-    P = enter_workspace(root, root / "runs")
+    params = enter_workspace(root, root / "runs")
     if not Path("prepared/report.json").is_file():
-        prepare(P)
+        prepare(params)
     for role in roles:
-        size = (P.teacher if role == "teacher" else P.student).size
+        size = getattr(params, role).size
         began = time.monotonic()
-        about = pretrain(P, role, target / f"cspnext-{size}-body-rendered.safetensors")
+        about = pretrain(params, role, target / f"cspnext-{size}-body-rendered.safetensors")
         minutes = (time.monotonic() - began) / 60
         command = f"make pretrain (python scripts/pretrain.py {role})"
         about = {**about, "command": command, "minutes": round(minutes), "hardware": hardware()}

@@ -9,18 +9,19 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from posedistill.params import read_settings  # noqa: E402
+from posedistill.params import ROLES  # noqa: E402
+from posedistill.pipeline.provenance import locked_stages  # noqa: E402
 
 # Largest allowed difference. AP and AR move more than mean OKS: they count persons that cross thresholds.
 TOLERANCES = {"mean_oks": 0.02, "AP": 0.03, "AR": 0.03}
 EXACT = ("parameters", "macs", "images", "persons")
-MODELS = ("teacher", "baseline", "stage1", "stage2")
-METRICS = [f"reports/metrics/{model}.json" for model in MODELS]
+METRICS = [f"reports/metrics/{model}.json" for model in ROLES]
 # Single hands and size ranges hold so few persons that one of them is a large step.
 PARTS = ("wholebody", "body", "foot", "face", "hand")
 
@@ -35,19 +36,18 @@ def differences(name: str, committed: Mapping[str, Any], found: Mapping[str, Any
         if committed.get(key) != found.get(key):
             yield f"{name}: {key} is {found.get(key)}, committed {committed.get(key)}"
     for part in PARTS:
-        pairs = [(f"{part}.{figure}", TOLERANCES[figure], committed[part], found[part]) for figure in ("AP", "AR")]
-        pairs.append(("mean_oks." + part, TOLERANCES["mean_oks"], committed["mean_oks"], found["mean_oks"]))
-        for label, tolerance, old, new in pairs:
-            figure = part if label.startswith("mean_oks") else label.split(".")[-1]
-            if abs(new[figure] - old[figure]) > tolerance:
-                yield f"{name}: {label} is {new[figure]:.4f}, committed {old[figure]:.4f}, allowed ± {tolerance}"
+        for section, leaf in ((part, "AP"), (part, "AR"), ("mean_oks", part)):
+            old, new = committed[section][leaf], found[section][leaf]
+            tolerance = TOLERANCES.get(section) or TOLERANCES[leaf]
+            if abs(new - old) > tolerance:
+                yield f"{name}: {section}.{leaf} is {new:.4f}, committed {old:.4f}, allowed ± {tolerance}"
 
 
 def lock_differences(committed: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each stage that ran with other settings, code or raw data than the committed run."""
-    made = {out["path"] for stage in committed["stages"].values() for out in stage.get("outs", [])}
-    for name, stage in committed["stages"].items():
-        other = found["stages"].get(name)
+    """One line for each stage in two dvc.lock files that ran with other settings, code or raw data."""
+    made = {out["path"] for stage in committed.values() for out in stage.get("outs", [])}
+    for name, stage in committed.items():
+        other = found.get(name)
         if other is None:
             yield f"dvc.lock: stage {name} has not run"
             continue
@@ -63,7 +63,7 @@ def lock_differences(committed: Mapping[str, Any], found: Mapping[str, Any]) -> 
 
 def main() -> int:
     revision = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
-    if not all((ROOT / "models" / f"{model}.safetensors").is_file() for model in MODELS):
+    if not all((ROOT / "models" / f"{model}.safetensors").is_file() for model in ROLES):
         print("nothing to compare: models/ is incomplete; run `make repro` first")
         return 1
     changed = git("diff", "--name-only", revision, "--", "reports", "dvc.lock").split()
@@ -78,11 +78,9 @@ def main() -> int:
             lines.append(f"{name}: missing")
             continue
         lines += differences(name, json.loads(git("show", f"{revision}:{name}")), json.loads(path.read_text()))
-    lock = ROOT / "dvc.lock"
-    committed = ROOT / ".dvc" / "tmp" / "verify.yaml"
-    committed.parent.mkdir(parents=True, exist_ok=True)
-    committed.write_text(git("show", f"{revision}:dvc.lock"))
-    lines += lock_differences(read_settings(committed), read_settings(lock))
+    with TemporaryDirectory() as folder:
+        Path(folder, "dvc.lock").write_text(git("show", f"{revision}:dvc.lock"))
+        lines += lock_differences(locked_stages(folder), locked_stages(ROOT))
     for line in lines:
         print(line)
     if not lines:

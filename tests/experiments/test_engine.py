@@ -111,6 +111,27 @@ def test_other_settings_or_code_need_other_runs(project):
         subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet", "--force"], check=True)
 
 
+def test_a_setting_that_a_run_replaces_needs_no_other_run(project):
+    wanted = plan(c=0.03)
+    with engine.opened() as repo:
+        before = engine.keys(repo, wanted)
+    text = (project / "params.yaml").read_text()
+    try:
+        (project / "params.yaml").write_text(text.replace("alpha: 0.01", "alpha: 0.011"))
+        subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], check=True)
+        with engine.opened() as repo:
+            assert engine.keys(repo, wanted) == before
+    finally:
+        git(project, "restore", ".")
+        subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet", "--force"], check=True)
+
+
+def test_changes_replace_leaves_and_parts_of_sections():
+    settings = {"loss.alpha": 1, "stage2": {"init": "stage1", "seed": 0}, "train": {"batch": 4}}
+    found = engine.changed(settings, {"loss.alpha": 2, "stage2.seed": 3, "student.seed": 3})
+    assert found == {"loss.alpha": 2, "stage2": {"init": "stage1", "seed": 3}, "train": {"batch": 4}}
+
+
 def test_a_run_that_fails_is_a_line_with_its_log(project):
     with pytest.raises(UserError) as error:
         run_all(plan(bad=-1.0))
@@ -142,9 +163,20 @@ def test_a_worker_that_died_ends_the_wait(project, monkeypatch):
     workers = engine._workers
     monkeypatch.setattr(engine, "PATIENCE", 3.0)
     monkeypatch.setattr(engine, "_workers", lambda queue: 0 if marker.exists() else workers(queue))
-    with pytest.raises(UserError, match="sweep-lost-seed0: DVC's worker died"):
+    with pytest.raises(UserError, match="one of DVC's workers died while it ran sweep-lost-seed0"):
         run_all(plan(lost=400.0), jobs=1)
     assert not left("sweep-lost-seed0")
+
+
+def test_a_worker_that_died_beside_another_ends_the_wait(project, monkeypatch):
+    marker = project.parent / "trains"
+    marker.unlink(missing_ok=True)
+    workers = engine._workers
+    monkeypatch.setattr(engine, "PATIENCE", 3.0)
+    monkeypatch.setattr(engine, "_workers", lambda queue: 1 if marker.exists() else workers(queue))
+    with pytest.raises(UserError, match="workers died while it ran sweep-one-seed0, sweep-other-seed0"):
+        run_all(plan(one=500.0, other=600.0), jobs=2)
+    assert not left("sweep-one-seed0") and not left("sweep-other-seed0")
 
 
 def test_without_git_one_line(tmp_path, monkeypatch):

@@ -18,14 +18,12 @@ METRICS = {
     "persons": 541,
 }
 LOCK = {
-    "stages": {
-        "prepare": {
-            "params": {"params.yaml": {"data": {"seed": 0}}},
-            "deps": [{"path": "data", "md5": "a"}],
-            "outs": [{"path": "prepared", "md5": "b"}],
-        },
-        "teacher": {"params": {}, "deps": [{"path": "prepared", "md5": "b"}, {"path": "src/a.py", "md5": "c"}]},
-    }
+    "prepare": {
+        "params": {"params.yaml": {"data": {"seed": 0}}},
+        "deps": [{"path": "data", "md5": "a"}],
+        "outs": [{"path": "prepared", "md5": "b"}],
+    },
+    "teacher": {"params": {}, "deps": [{"path": "prepared", "md5": "b"}, {"path": "src/a.py", "md5": "c"}]},
 }
 
 
@@ -61,16 +59,16 @@ def test_metrics(keys, value, complaint):
 def test_what_a_stage_ran_with():
     assert list(verify.lock_differences(LOCK, LOCK)) == []
     # Other float results give other outputs, which are other inputs of what follows: no complaint of its own.
-    other = changed(LOCK, "stages", "prepare", "outs", to=[{"path": "prepared", "md5": "x"}])
-    other["stages"]["teacher"]["deps"][0]["md5"] = "x"
+    other = changed(LOCK, "prepare", "outs", to=[{"path": "prepared", "md5": "x"}])
+    other["teacher"]["deps"][0]["md5"] = "x"
     assert list(verify.lock_differences(LOCK, other)) == []
-    (line,) = verify.lock_differences(LOCK, changed(LOCK, "stages", "teacher", "params", to={"a": 1}))
+    (line,) = verify.lock_differences(LOCK, changed(LOCK, "teacher", "params", to={"a": 1}))
     assert line == "dvc.lock: stage teacher ran with other settings"
     code = copy.deepcopy(LOCK)
-    code["stages"]["teacher"]["deps"][1]["md5"] = "x"
+    code["teacher"]["deps"][1]["md5"] = "x"
     (line,) = verify.lock_differences(LOCK, code)
     assert line == "dvc.lock: stage teacher ran with other versions of src/a.py"
-    (line,) = verify.lock_differences(LOCK, {"stages": {"prepare": LOCK["stages"]["prepare"]}})
+    (line,) = verify.lock_differences(LOCK, {"prepare": LOCK["prepare"]})
     assert line == "dvc.lock: stage teacher has not run"
 
 
@@ -80,7 +78,7 @@ def test_an_unknown_revision_is_one_line(tmp_path):
         (project / folder).mkdir(parents=True)
     (project / "scripts" / "verify.py").write_bytes(Path(verify.__file__).read_bytes())
     (project / "src" / "posedistill").symlink_to(Path(verify.__file__).parents[1] / "src" / "posedistill")
-    for model in verify.MODELS:
+    for model in verify.ROLES:
         (project / "models" / f"{model}.safetensors").touch()
     subprocess.run(["git", "init", "--quiet", project], check=True)
     command = [sys.executable, project / "scripts" / "verify.py", "no-such-commit"]

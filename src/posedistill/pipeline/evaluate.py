@@ -52,31 +52,22 @@ def evaluate_model(params: Params, name: str) -> Evaluation:
     each person from its own box, <set>-oks.json.
     """
     torch.set_num_threads(params.runtime.threads)
-    sets = val_sets()
-    model, size = _load(params, name)
-    model.to(device_type(params.runtime))
-    found = []
-    for val_set in sets:
-        found.append(evaluate_store(params, model, ValStore(PREPARED / f"val-{val_set}"), name, val_set, size))
-    evaluation = replace(found[0], others=tuple(found[1:]))
+    sets, device, path = val_sets(), device_type(params.runtime), MODELS / f"{name}.safetensors"
+    model: PoseModel  # a given teacher may be an ONNX file
+    model = OnnxModel(path, params.runtime.threads, device).eval() if is_onnx(path) else load_trained(params, name)
+    size = parameters_and_macs(model)
+    model.to(device)
+    first, *others = (
+        evaluate_store(params, model, ValStore(PREPARED / f"val-{val_set}"), name, val_set, size) for val_set in sets
+    )
+    evaluation = replace(first, others=tuple(others))
     _write(evaluation)
     return evaluation
 
 
-def _load(params: Params, name: str) -> tuple[PoseModel, tuple[int, int]]:
-    """The model, also a teacher that is an ONNX file, and its (parameters, MACs)."""
-    path = MODELS / f"{name}.safetensors"
-    model: PoseModel
-    if is_onnx(path):
-        model = OnnxModel(path, params.runtime.threads, device_type(params.runtime)).eval()
-    else:
-        model = load_trained(params, name)
-    return model, parameters_and_macs(model)
-
-
 def _write(evaluation: Evaluation) -> None:
     name = evaluation.model
-    shutil.rmtree(files.PREDICTIONS / name, ignore_errors=True)  # of a set that is no longer there
+    shutil.rmtree(files.PREDICTIONS / name, ignore_errors=True)  # files of sets that no longer exist
     for one in (evaluation, *evaluation.others):
         other_set = None if one is evaluation else one.val_set
         files.write_json(files.predictions_file(name, other_set), one.results, pretty=False)

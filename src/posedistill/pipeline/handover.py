@@ -1,7 +1,7 @@
 """A folder to hand a model over: safetensors, mmpose's layout, ONNX, what it was made from, and its model card.
 
-The pipeline's own files leave out git revision, hash of the data and metrics, so that equal runs give equal files; here
-they are added.
+The pipeline's own files leave out git revision, data hash and metrics, so that equal runs give equal files; they are
+added here.
 """
 
 import json
@@ -59,7 +59,7 @@ def hand_over(
         metadata["metrics"] = _metrics(root, name)
         metadata["data_hash"] = data_hash(root)
         metadata["git_revision"] = git_revision(root)
-    elif known and known.get("settings"):  # of a file without them, the name says nothing about its training
+    elif known and known.get("settings"):  # without settings, the name says nothing about the training
         metadata |= known
     padding = padding_of(metadata if params is not None else known or {}) or BOX_PADDING
     about, card = _about(model, name, metadata, padding, files[:3])
@@ -94,7 +94,7 @@ def _about(
                 files=tuple(file.name for file in files),
             )
         )
-    except (TypeError, AttributeError, KeyError, ValueError) as error:  # anybody may write into a file's metadata
+    except (TypeError, AttributeError, KeyError, ValueError) as error:  # metadata are untrusted
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{name}: the file's metadata are not as this project writes them ({reason})") from error
     size = {"size": model.size.name, "input_size": list(model.input_size), "parameters": parameters, "macs": macs}

@@ -18,15 +18,15 @@ VOLATILE = ("papermill", "execution", "ExecuteTime")  # metadata of notebook and
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 OWN_FRAME = re.compile(r"(src/posedistill/\S+?\.py)[^\n]*?(?:, line |:)(\d+)")
-LONGEST_TEMPORARY = 60  # characters; sockets lie in it, and a socket's path may have 103 in all
+LONGEST_TEMPORARY = 60  # characters; it holds sockets, whose paths may have 103
 
 
 class CellFailed(Exception):
-    """A cell ended with an error other than bad input; the text is one line that says which and where."""
+    """A cell failed other than by bad input; the text is one line naming the cell, error and place."""
 
 
 def make_report(name: str) -> Path:
-    """Run notebooks/<name>.ipynb of the project, outside of the pipeline, and write reports/<name>.ipynb."""
+    """Run notebooks/<name>.ipynb outside the pipeline and write reports/<name>.ipynb."""
     report = Path("reports") / f"{name}.ipynb"
     with kernel_environment():
         execute(Path("notebooks") / report.name, report, {})
@@ -36,10 +36,10 @@ def make_report(name: str) -> Path:
 def execute(notebook: Path, report: Path, parameters: Mapping[str, Any]) -> None:
     """Run `notebook` with `parameters` inside `kernel_environment`, streaming what it prints, and write `report`.
 
-    Where a cell fails, the report stays as it was; the executed part is kept in the checkpoint folder. Raises UserError
-    for bad input and CellFailed for anything else.
+    If a cell fails, the report is left unchanged and the executed part is kept in the checkpoint folder. Raises
+    UserError for bad input and CellFailed for anything else.
     """
-    # Only now: they take two seconds, and bad settings should not wait for them.
+    # Imported late: they take two seconds, and bad settings should fail at once.
     import logging
 
     import nbformat
@@ -49,13 +49,13 @@ def execute(notebook: Path, report: Path, parameters: Mapping[str, Any]) -> None
     logging.getLogger("papermill").setLevel(logging.ERROR)
     source = nbformat.read(notebook, as_version=4)
     if not any("parameters" in cell.metadata.get("tags", []) for cell in source.cells):
-        raise UserError(f"{notebook}: no cell has the tag parameters, so the settings have no place")
+        raise UserError(f"{notebook}: no cell has the tag parameters, which receives the settings")
     running = project.checkpoints() / "running" / f"{os.getpid()}-{report.name}"
     failed = project.checkpoints() / "failed" / report.name
     config = {
-        # Sockets in a folder of their own, no ports: several runs never meet.
+        # Sockets in a private folder instead of ports: parallel runs never collide.
         "KernelManager": {"transport": "ipc", "ip": f"{os.environ['JUPYTER_RUNTIME_DIR']}/k"},
-        # What a kernel says about its sockets when it is interrupted helps nobody.
+        # Silences a kernel's complaints about its sockets when it is interrupted.
         "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]},
     }
     finished = False
@@ -86,8 +86,7 @@ def execute(notebook: Path, report: Path, parameters: Mapping[str, Any]) -> None
 
 
 def clean(notebook: Any) -> Any:
-    """Drop from an executed notebook all that differs between identical runs; progress and warnings went to the
-    terminal."""
+    """Drop whatever differs between identical runs; progress and warnings went to the terminal."""
     for key in VOLATILE:
         notebook.metadata.pop(key, None)
     for cell in notebook.cells:
@@ -107,7 +106,7 @@ def _cleaned_outputs(outputs: list[Any]) -> list[Any]:
         if output.output_type == "stream":
             if output.name == "stderr":
                 continue
-            # Timing decides how many pieces a text comes in.
+            # Timing decides into how many outputs a text is split.
             if kept and kept[-1].output_type == "stream":
                 kept[-1]["text"] += output["text"]
                 continue
@@ -118,7 +117,7 @@ def _cleaned_outputs(outputs: list[Any]) -> list[Any]:
 
 
 def _failure_line(notebook: Path, error: Any, failed: Path) -> str:
-    """One line on a failed cell: a UserError's own words, otherwise the cell, the error and the place in the code."""
+    """One line on a failed cell: the UserError's message, otherwise the cell, error and place in the code."""
     message = COLOUR.sub("", str(error.evalue)).strip()
     if error.ename == "UserError":
         return message
@@ -130,7 +129,7 @@ def _failure_line(notebook: Path, error: Any, failed: Path) -> str:
 
 @contextmanager
 def kernel_environment() -> Iterator[None]:
-    """What a kernel inherits: this tree's code and root, one thread a library, and a short folder for its sockets."""
+    """Set what a kernel inherits: this tree's code and root, one thread per library, a short folder for sockets."""
     with tempfile.TemporaryDirectory(prefix="kernel-", dir=_short_folder()) as folder:
         if len(tempfile.gettempdir()) > LONGEST_TEMPORARY:
             os.environ["TMPDIR"] = folder  # worker processes have sockets there, too
@@ -150,7 +149,7 @@ def kernel_environment() -> Iterator[None]:
 
 
 def _short_folder() -> str:
-    """The folder for temporary files, or a usual one where its path is too long for sockets."""
+    """The folder for temporary files, or a common one if its path is too long for sockets."""
     given = tempfile.gettempdir()
     usual = [folder for folder in ("/tmp", "/var/tmp", "/dev/shm") if os.access(folder, os.W_OK)]
     return next((folder for folder in (given, *usual) if len(folder) <= LONGEST_TEMPORARY), given)

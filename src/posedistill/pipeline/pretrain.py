@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class BodyOnly(Supervised):
 
 
 def enter_workspace(root: Path, base: Path) -> Params:
-    """Go to the pretraining's own folder below `base`, for its prepared data and curves, and give its settings."""
+    """Change to the pretraining's folder below `base`, which gets its prepared data and curves; → its settings."""
     here = writable_folder(base / "pretrain")
     if not (here / "assets").exists():
         (here / "assets").symlink_to((root / "assets").resolve())
@@ -50,10 +50,10 @@ def enter_workspace(root: Path, base: Path) -> Params:
     return load_params(here / "params.yaml")
 
 
-def pretrain(params: Params, role: str, target: Path) -> Mapping[str, Any]:
-    """Train a body model of the size of `role` (teacher | student) on prepared/train and write its backbone to `target`
+def pretrain(params: Params, role: Literal["teacher", "student"], target: Path) -> Mapping[str, Any]:
+    """Train a body model of the size of `role` on prepared/train and write its backbone to `target`
     (float16 safetensors). Returns the facts for its provenance note."""
-    section = params.teacher if role == "teacher" else params.student
+    section = getattr(params, role)
 
     def build(device: Device) -> BodyOnly:
         torch.manual_seed(section.seed)
@@ -70,7 +70,7 @@ def pretrain(params: Params, role: str, target: Path) -> Mapping[str, Any]:
             own={"size": section.size, "reference_batch": params.loss.reference_batch},
             inputs={},
             size=section.size,
-            section="teacher" if role == "teacher" else "student",
+            section=role,
             clip_norm=(f"{role}.clip_norm", section.clip_norm),
             keypoints=BODY.stop,
         )

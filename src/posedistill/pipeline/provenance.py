@@ -1,5 +1,4 @@
-"""Where a model comes from: which of the pipeline's models it is, by which settings and data it was made, and whether
-these are still the current ones. All of it stands in dvc.lock."""
+"""A model's origin, from dvc.lock: its role in the pipeline, its settings and data, and whether it is up to date."""
 
 import hashlib
 import subprocess
@@ -32,19 +31,19 @@ class Origin:
 
     @property
     def padding(self) -> float:
-        """By how much boxes were widened in its training."""
+        """The box padding of its training."""
         return as_padding(setting(self.settings, "augment.box_padding")) or BOX_PADDING
 
 
 def find_origin(weights: Path) -> Origin | None:
-    """Which of the pipeline's models a file is, by its content: as dvc.lock records it, or as it lies in models/.
+    """The pipeline's model whose content a file has, by the hashes in dvc.lock or the files in models/.
 
-    Looked for in the project around the working folder and in the one around the file; None if it is in neither.
+    Searches the project of the working folder, then the one that holds the file; None if not found.
     """
     digest = md5_file(weights)
     for root in _projects(weights):
         lock = root / "dvc.lock"
-        if lock.is_file() and digest in lock.read_text(encoding="utf-8", errors="replace"):  # parsing it takes long
+        if lock.is_file() and digest in lock.read_text(encoding="utf-8", errors="replace"):  # parsing is slow
             stages = locked_stages(root)
             outs = {out.get("path"): out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
             for path, role in FILES.items():
@@ -58,8 +57,8 @@ def find_origin(weights: Path) -> Origin | None:
 
 
 def box_padding(weights: str | Path, model: PoseModel) -> float:
-    """By how much boxes are to be widened for `model`, the content of `weights`: as its file's metadata or, for a
-    model of the pipeline, its training says; else the published 1.25."""
+    """The box padding for `model`, read from `weights`: from the file's metadata, else from the training of the
+    pipeline's model, else the published 1.25."""
     stated = padding_of(read_metadata(weights, model))
     if stated is not None:
         return stated
@@ -68,12 +67,12 @@ def box_padding(weights: str | Path, model: PoseModel) -> float:
 
 
 def padding_of(metadata: Mapping[str, Any]) -> float | None:
-    """The box padding that a file's metadata state, None where they state none."""
+    """The box padding in a file's metadata, or None."""
     return as_padding(metadata.get("box_padding")) or as_padding(setting(metadata, "settings.augment.box_padding"))
 
 
 def trained_on(weights: str | Path, model: PoseModel) -> set[str]:
-    """The kinds of the sources (`synthetic`, …) that `model` was trained on; empty if not known."""
+    """The kinds of sources (`synthetic`, …) that `model` was trained on; empty if unknown."""
     settings = read_metadata(weights, model).get("settings")
     if not isinstance(settings, Mapping):
         origin = find_origin(Path(weights))
@@ -105,8 +104,8 @@ def locked_settings(stages: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 
 def check_fresh(name: str, root: str | Path = ".") -> None:
-    """UserError if model, metrics or settings are not those of the last run that dvc.lock records: a card would state
-    numbers of another model, an experiment would mix two. `prepare` for the settings of the data alone."""
+    """UserError if model, metrics or settings are not those recorded in dvc.lock: its card would state the numbers of
+    another model."""
     root = Path(root)
     stages = locked_stages(root)
     evaluated = stages.get(f"evaluate@{name}", {})

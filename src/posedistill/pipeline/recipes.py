@@ -23,7 +23,7 @@ from posedistill.errors import UserError
 from posedistill.files import sha256_file, write_atomic
 from posedistill.params import from_settings
 
-ROOT = "/datasets"  # where the data are, until --root says otherwise
+ROOT = "/datasets"  # where the data are, unless --root is given
 
 EPOCHS = 270
 WEAK_EPOCHS = 30
@@ -90,10 +90,6 @@ PUBLISHED = {row.name(ubody): (row, ubody) for row in ROWS for ubody in (False, 
 NAMES = (*PUBLISHED, GPU)
 
 
-def _backbone(size: str, root: str) -> dict[str, Any]:
-    return {"path": f"{root}/weights/{BACKBONES[size]}", "sha256": None}
-
-
 def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
     """The settings of a published row, on COCO-WholeBody or COCO-WholeBody + UBody below `root`."""
     weak = {"shift_p": 0.0, "scale": [0.75, 1.25], "rotation": 60, "dropout_p": 0.5}
@@ -133,7 +129,7 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
         "teacher": {
             "size": row.teacher,
             "checkpoint": None,
-            "backbone": _backbone(row.teacher, root),
+            "backbone": {"path": f"{root}/weights/{BACKBONES[row.teacher]}", "sha256": None},
             "seed": SEED,
             "epochs": EPOCHS,
             "lr": 4e-3,
@@ -142,7 +138,7 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
         },
         "student": {
             "size": row.student,
-            "backbone": _backbone(row.student, root),
+            "backbone": {"path": f"{root}/weights/{BACKBONES[row.student]}", "sha256": None},
             "seed": SEED,
             "epochs": EPOCHS,
             "lr": 4e-3,
@@ -180,20 +176,16 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
             "seed": 0,
         },
         "export": {"opset": 17, "crops": 256},
-        "runtime": _runtime(row.reference_batch),
-    }
-
-
-def _runtime(micro_batch: int | None) -> dict[str, Any]:
-    return {
-        "device": "auto",
-        "devices": 1,
-        "precision": "auto",
-        "channels_last": "auto",
-        "compile": "auto",
-        "workers": "auto",
-        "threads": 1,
-        "micro_batch": micro_batch,
+        "runtime": {
+            "device": "auto",
+            "devices": 1,
+            "precision": "auto",
+            "channels_last": "auto",
+            "compile": "auto",
+            "workers": "auto",
+            "threads": 1,
+            "micro_batch": row.reference_batch,
+        },
     }
 
 
@@ -239,15 +231,19 @@ def heading(name: str) -> str:
     """The comment at the top of a recipe."""
     if name == GPU:
         return f"{summary(name)}\nmake recipe NAME={name}"
-    row, ubody = PUBLISHED[name]
-    links = LINKS + "\n" + UBODY_LINKS if ubody else LINKS
+    row, _ = PUBLISHED[name]
     return (
         f"DWPose: {summary(name)}; AP: whole body, detected boxes\nmake recipe NAME={name} ROOT=/where/the/data/are\n"
         f"ROOT/weights: {BACKBONES[row.teacher]}\n              {BACKBONES[row.student]}\n"
         f"              from {_URL}\n"
         f"ROOT/annotations: all annotations and detections; to link them there from the usual places:\n"
-        + links.format(root="ROOT")
+        + links(name, "ROOT")
     )
+
+
+def links(name: str, root: str) -> str:
+    """The commands that link annotations and detections from the usual places into one folder."""
+    return (LINKS + "\n" + UBODY_LINKS if PUBLISHED[name][1] else LINKS).format(root=root)
 
 
 def as_yaml(settings: Mapping[str, Any], comment: str) -> str:
@@ -260,7 +256,7 @@ def as_yaml(settings: Mapping[str, Any], comment: str) -> str:
     stream.write("".join(f"# {line}\n" for line in comment.splitlines()))
     for name, section in settings.items():
         stream.write("\n")
-        yaml.dump({name: json.loads(json.dumps(section))}, stream)  # no object twice: it would become a reference
+        yaml.dump({name: json.loads(json.dumps(section))}, stream)  # shared objects would become references
     return stream.getvalue()
 
 
@@ -274,7 +270,7 @@ def recipe_text(name: str, root: str = ROOT) -> str:
 
 
 def with_sums(settings: dict[str, Any]) -> list[str]:
-    """Fill in the checksums of the starting weights that are there; return the paths of those that are not."""
+    """Fill in the checksums of the starting weights; return the paths of missing files."""
     missing = []
     for section in ("teacher", "student"):
         weights = settings[section]["backbone"]
@@ -296,9 +292,8 @@ def put_in_place(name: str, root: str) -> None:
     for path in dict.fromkeys(missing):
         print(f"to be downloaded: {_URL}{Path(path).name} -> {path}; then this command again, for its checksum")
     if name != GPU and not Path(settings["data"]["tracked"]).is_dir():
-        links = LINKS + "\n" + UBODY_LINKS if PUBLISHED[name][1] else LINKS
         print(f"to be made: {settings['data']['tracked']}, the folder of all annotations and detections, such as by")
-        print(links.format(root=shlex.quote(root)))
+        print(links(name, shlex.quote(root)))
 
 
 def main(arguments: list[str] | None = None) -> int:

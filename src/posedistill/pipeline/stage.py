@@ -1,6 +1,6 @@
-"""Run one stage of dvc.yaml: its notebook, with the settings that the stage lists, becomes its report.
+"""Run one stage of dvc.yaml: execute its notebook with the settings that the stage lists, and write its report.
 
-A failing cell ends with one line, and what DVC removed of the committed reports before the run is put back from git.
+A failing cell prints one line; committed reports that DVC removed before the run are restored from git.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from posedistill.stages import read_stage, stage_settings
 
 @dataclass(frozen=True)
 class Job:
-    """One stage: its notebook, the report it becomes, and what the notebook is given."""
+    """One stage: its notebook, report, parameters and reported outputs."""
 
     notebook: Path
     report: Path
@@ -32,7 +32,7 @@ class Job:
 
 
 def read_job(stage: str) -> Job:
-    """What dvc.yaml says about a stage, evaluate@stage1 for one of a `foreach`. UserError if it has no such stage."""
+    """Read a stage from dvc.yaml (evaluate@stage1 for an item of a `foreach`). UserError if it has no such stage."""
     entry = read_stage(stage)
     notebooks = [dep for dep in entry.get("deps", []) if dep.endswith(".ipynb")]
     uncached = [
@@ -51,8 +51,8 @@ def read_job(stage: str) -> Job:
 
 
 def checked_settings(stage: str) -> dict[str, Any]:
-    """The settings that the stage lists. All of params.yaml is checked: a fault in a later stage's settings is told
-    before the first stage trains."""
+    """The settings that the stage lists. All of params.yaml is checked, so that bad settings of a later stage fail
+    before the first one trains."""
     load_params("params.yaml")
     settings = stage_settings(stage, Path.cwd())
     from_settings(settings, stage)
@@ -83,16 +83,12 @@ def run(stage: str) -> None:
         raise
 
 
-def _stop(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run the notebook of one pipeline stage and write its report.")
     parser.add_argument("stage", help="a stage of dvc.yaml, such as stage1 or evaluate@stage1")
     stage = parser.parse_args(arguments).stage
-    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: the kernel ends, the committed report comes back
-    if "DVC_STAGE" in os.environ:  # when dvc is killed, its stage must not train on beside the next run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the kernel, restores the report
+    if "DVC_STAGE" in os.environ:  # if dvc is killed, its stage must not keep training beside the next run
         end_with_parent()
     try:
         run(stage)
