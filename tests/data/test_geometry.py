@@ -1,6 +1,7 @@
 """Boxes, warps and flips against the published implementation."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posedistill.data import geometry
+from posedistill.data.feed.augment import draw_box_jitter
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data"
 SIZES = {"s256": (256, 192), "s384": (384, 288)}
@@ -85,14 +87,11 @@ def test_half_body_choice():
 
 def test_box_jitter_follows_a_truncated_normal():
     rng = np.random.default_rng(0)
-    ranges = {"shift": 0.16, "shift_p": 0.3, "scale": (0.6, 1.4), "rotation": 80.0, "rotation_p": 0.6}
-    draws = [geometry.draw_box_jitter(rng, **ranges) for _ in range(4000)]
-    factor = np.array([d.factor for d in draws])
+    ranges = SimpleNamespace(shift=0.16, shift_p=0.3, scale=(0.6, 1.4), rotation=80.0, rotation_p=0.6)
+    shifted, factor, turned = map(np.array, zip(*(draw_box_jitter(ranges, rng) for _ in range(4000))))
     assert 0.6 <= factor.min() < 0.62 and 1.38 < factor.max() <= 1.4
     assert abs(factor.mean() - 1) < 0.01 and abs(factor.std() / 0.4 - 0.5396) < 0.02  # std of the normal cut at ±1
-    turned = np.array([d.rotation for d in draws])
     assert abs((turned != 0).mean() - 0.6) < 0.03 and np.abs(turned).max() <= 80
-    shifted = np.array([d.shift for d in draws])
     assert abs((shifted != 0).any(axis=1).mean() - 0.3) < 0.03 and np.abs(shifted).max() <= 0.16
     assert ((shifted[:, 0] != 0) == (shifted[:, 1] != 0)).all()
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_writes_stores_and_report(tmp_path, data, settings):
     assert len(val.images) == 6 and len(val.persons) == 12
     truth = json.loads((tmp_path / "out" / "val-small" / "gt.json").read_bytes())
     assert len(truth["annotations"]) == 12 and set(val.image_ids.tolist()) == {i["id"] for i in truth["images"]}
-    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(report.as_dict()))
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(asdict(report)))
     assert report.sets["train"]["persons"] == 12 and report.sets["train"]["parts"]["face"]["keypoints"] == 12 * 68
     assert report.sets["train"]["bytes per person"] > 1000 and balanced(report)
     assert not list((tmp_path / "checkpoints").iterdir())  # nothing unfinished is left behind

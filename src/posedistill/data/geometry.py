@@ -141,34 +141,6 @@ def truncated_normal(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
     return draws
 
 
-@dataclass(frozen=True)
-class BoxJitter:
-    """One draw of the random box transform: shift in shares of the padded box, factor of its size, degrees."""
-
-    shift: tuple[float, float]
-    factor: float
-    rotation: float
-
-
-def draw_box_jitter(
-    rng: np.random.Generator,
-    *,
-    shift: float,
-    shift_p: float,
-    scale: tuple[float, float],
-    rotation: float,
-    rotation_p: float,
-) -> BoxJitter:
-    """Draw the random box transform: truncated normals on [-1, 1], stretched to the given ranges."""
-    x, y, factor, angle = truncated_normal(rng, 4).tolist()
-    shift_chance, rotation_chance = rng.random(2).tolist()
-    return BoxJitter(
-        shift=(x * shift, y * shift) if shift_chance < shift_p else (0.0, 0.0),
-        factor=factor * (scale[1] - scale[0]) / 2 + (scale[1] + scale[0]) / 2,
-        rotation=angle * rotation if rotation_chance < rotation_p else 0.0,
-    )
-
-
 def label_sigma(size: tuple[int, int]) -> tuple[float, float]:
     """Standard deviation (x, y) in SimCC bins of the label distributions: sqrt(side / 8), two decimals.
 

@@ -27,9 +27,6 @@ class Ledger:
     funnels: list[dict[str, Any]] = field(default_factory=list)
     broken: list[dict[str, Any]] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"sets": self.sets, "funnels": self.funnels, "broken": self.broken}
-
     def settle(self, name: str, reads: Sequence[SourcePersons], notes: Sequence[Notes]) -> None:
         """Enter the funnels of a set's sources, with the persons of broken pictures moved from kept to dropped."""
         for index, read in enumerate(reads):

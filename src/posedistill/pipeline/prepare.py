@@ -10,7 +10,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +35,28 @@ from posedistill.sources.persons import read_source
 SHEET = 24  # persons drawn by data.seed, for the report's sheet of crops
 
 
-def prepare(P: Params, out: Path | None = None, *, workers: int | None = None, progress: bool = True) -> Ledger:
-    """Write prepared/train, prepared/val-<name>/ and prepared/report.json from the sources of `P.data`.
+def prepare(params: Params, out: Path | None = None, *, workers: int | None = None, progress: bool = True) -> Ledger:
+    """Write prepared/train, prepared/val-<name>/ and prepared/report.json from the sources of `params.data`.
 
-    Uses P.data and P.input alone. Continues after an interruption; the same settings and data give the same bytes with
-    any number of workers. out: default <project>/prepared. workers: default all cores.
+    Uses params.data and params.input alone. Continues after an interruption; the same settings and data give the same
+    bytes with any number of workers. out: default <project>/prepared. workers: default all cores.
     Raises UserError for structural errors of the annotations and for too many broken pictures.
     """
     root = project.root()
     out = out if out is not None else root / "prepared"
     workers = workers or cores()
-    data_root = Path(P.data.root) if Path(P.data.root).is_absolute() else root / P.data.root
+    data_root = Path(params.data.root) if Path(params.data.root).is_absolute() else root / params.data.root
     if not data_root.is_dir():
         raise UserError(f"data.root: there is no folder {data_root}; docs/data.md says how to get the data")
     make_folder(out)
-    # All annotations first: a fault in a validation set is told before hours of work on the training pictures.
-    given = {"train": P.data.train, **{f"val-{source.name}": (source,) for source in P.data.val}}
-    sets = [read_set(P, name, sources, data_root, workers, progress) for name, sources in given.items()]
+    # All annotations first: a fault in a validation set shows before hours of work on the training pictures.
+    given = {"train": params.data.train, **{f"val-{source.name}": (source,) for source in params.data.val}}
+    sets = [read_set(params, name, sources, data_root, workers, progress) for name, sources in given.items()]
     ledger = Ledger()
     for one in sets:
-        notes = make_parts(P, one, workers, progress)
+        notes = make_parts(params, one, workers, progress)
         ledger.settle(one.name, one.reads, notes)
-        entry = (publish_train if one.name == "train" else publish_val)(P, one, notes, out)
+        entry = (publish_train if one.name == "train" else publish_val)(params, one, notes, out)
         ledger.sets[one.name] = {
             "bytes": sum(path.stat().st_size for path in (out / one.name).glob("*.arrow")),
             "broken pictures": sum(len(part["broken"]) for part in notes),
@@ -66,7 +66,7 @@ def prepare(P: Params, out: Path | None = None, *, workers: int | None = None, p
     for stale in out.iterdir():
         if stale.name not in {*given, "report.json"}:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    text = json.dumps(ledger.as_dict(), indent=1, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(asdict(ledger), indent=1, sort_keys=True, ensure_ascii=False)
     write_atomic(out / "report.json", text + "\n")
     for folder in (folder for one in sets for folder in (one.folder, *one.rendered)):
         shutil.rmtree(folder, ignore_errors=True)
@@ -101,16 +101,16 @@ class PersonSet:
 
 
 def read_set(
-    P: Params, name: str, sources: Sequence[Source], data_root: Path, workers: int, progress: bool
+    params: Params, name: str, sources: Sequence[Source], data_root: Path, workers: int, progress: bool
 ) -> PersonSet:
     """The annotations of a set. UserError for their faults, and for too many missing pictures."""
     reads, pictures, files, rendered = [], [], [], []
     for index, source in enumerate(sources):
         folder = _render(source, data_root, workers, progress) if source.source == "synthetic" else None
         split = "train" if name == "train" else "val"
-        read = read_source(source, data_root, split=split, boxes=P.data.boxes, rendered=folder)
+        read = read_source(source, data_root, split=split, boxes=params.data.boxes, rendered=folder)
         found = by_picture(index, read.persons, read.others)
-        files.append(find_files(source.name, [picture.ref for picture in found], P.data.max_broken))
+        files.append(find_files(source.name, [picture.ref for picture in found], params.data.max_broken))
         reads.append(read)
         pictures += found
         rendered += [] if folder is None else [folder]
@@ -126,10 +126,10 @@ def read_set(
         "sources": [source.dump() for source in sources],
         "annotations": [sha256_file(path) for read in reads for path in read.files],
         "pictures": files,
-        "input": list(P.input.size),
-        "boxes": P.data.boxes,
-        "flags": P.data.use_valid_flags,
-        "parts": P.data.parts,
+        "input": list(params.input.size),
+        "boxes": params.data.boxes,
+        "flags": params.data.use_valid_flags,
+        "parts": params.data.parts,
     }
     one = PersonSet(name, sources, reads, pictures, files, work_folder(f"prepare-{name}", key), rendered)
     if not any(read.persons for read in reads):
@@ -178,15 +178,15 @@ def find_files(source: str, refs: Sequence[ImageRef], max_broken: float) -> dict
 # -- 2. parts ----------------------------------------------------------------------------------------------------------
 
 
-def make_parts(P: Params, one: PersonSet, workers: int, progress: bool) -> list[Notes]:
+def make_parts(params: Params, one: PersonSet, workers: int, progress: bool) -> list[Notes]:
     """Make every part that is not finished yet; the notes of all of them, in order.
 
-    A part with broken pictures is made again: they may have been repaired meanwhile. UserError if too many are broken.
+    A part with broken pictures is made again: they may have been repaired since. UserError if too many are broken.
     """
     make_folder(one.folder)
     kind = "train" if one.name == "train" else "val"
     tasks = [
-        Task(kind, one.folder, index, chunk, P.input.size, P.data.use_valid_flags, P.data.parts)
+        Task(kind, one.folder, index, chunk, params.input.size, params.data.use_valid_flags, params.data.parts)
         for index, chunk in enumerate(chunks(one.pictures, whole_files=kind == "val"))
     ]
     todo = [task for task in tasks if (notes := read_notes(task)) is None or notes["broken"]]
@@ -200,15 +200,15 @@ def make_parts(P: Params, one: PersonSet, workers: int, progress: bool) -> list[
     total = Counter(picture.source for picture in one.pictures)
     for index, source in enumerate(one.sources):
         cases = [f"{picture} ({reason})" for picture, reason, *_ in broken_pictures(made, index)]
-        check_share(source.name, cases, len(cases), total[index], P.data.max_broken)
+        check_share(source.name, cases, len(cases), total[index], params.data.max_broken)
     return made
 
 
 # -- 3. stores ---------------------------------------------------------------------------------------------------------
 
 
-def publish_train(P: Params, one: PersonSet, notes: list[Notes], out: Path) -> dict[str, Any]:
-    """Put the training store in place; what the report says of it."""
+def publish_train(params: Params, one: PersonSet, notes: list[Notes], out: Path) -> dict[str, Any]:
+    """Put the training store in place; its entry in the report."""
     rows = [part["rows"] for part in notes]
     if not sum(rows):
         raise one.nobody()
@@ -218,14 +218,14 @@ def publish_train(P: Params, one: PersonSet, notes: list[Notes], out: Path) -> d
         kind="train",
         rows=rows,
         sources=[source.name for source in one.sources],
-        input=list(P.input.size),
-        limits=crops.LIMITS.as_dict(),
+        input=list(params.input.size),
+        limits=asdict(crops.LIMITS),
         jpeg_quality=jpeg.QUALITY,
     )
     done = store.TrainStore(_replace(target, out / "train"))
     images = np.stack([done.column("source").astype(np.int64), done.column("image_id")])
     size = sum(path.stat().st_size for path in done.path.glob("*.arrow"))
-    draw = np.random.default_rng(P.data.seed).permutation(len(done))
+    draw = np.random.default_rng(params.data.seed).permutation(len(done))
     return {
         "persons": len(done),
         "images": np.unique(images, axis=1).shape[1],
@@ -236,8 +236,8 @@ def publish_train(P: Params, one: PersonSet, notes: list[Notes], out: Path) -> d
     }
 
 
-def publish_val(P: Params, one: PersonSet, notes: list[Notes], out: Path) -> dict[str, Any]:
-    """Put a validation store in place, with its boxes and its ground truth; what the report says of it."""
+def publish_val(params: Params, one: PersonSet, notes: list[Notes], out: Path) -> dict[str, Any]:
+    """Put a validation store in place, with its boxes and its ground truth; its entry in the report."""
     (read,) = one.reads
     assert read.ground_truth is not None
     image_ids = [image_id for part in notes for image_id in part["images"]]
@@ -250,10 +250,10 @@ def publish_val(P: Params, one: PersonSet, notes: list[Notes], out: Path) -> dic
     store.write_batch(target / "persons.arrow", store.person_batch(rows))
     truth = _without(read.ground_truth, {image_id for _, _, image_id, _ in broken_pictures(notes, 0)})
     write_atomic(target / "gt.json", dumps_json(truth, pretty=False))
-    store.write_meta(target, kind="val", rows=[len(part["images"]) for part in notes], boxes=P.data.boxes)
+    store.write_meta(target, kind="val", rows=[len(part["images"]) for part in notes], boxes=params.data.boxes)
     _replace(target, out / one.name)
     entry: dict[str, Any] = {"persons": len(kept), "images": len(image_ids)}
-    if P.data.boxes == "detections" and kept[0].annotation_id < 0:
+    if params.data.boxes == "detections" and kept[0].annotation_id < 0:
         entry["overlap"] = overlap_with_ground_truth(kept, truth)
     return entry
 

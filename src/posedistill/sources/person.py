@@ -55,7 +55,6 @@ class Person:
     box: NDArray[np.float32]
     keypoints: NDArray[np.float32]
     area: float = 0.0
-    iscrowd: bool = False
     score: float = 1.0
     valid: ValidFlags = ALL_VALID
 

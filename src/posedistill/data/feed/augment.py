@@ -64,17 +64,23 @@ def draw_view(
         chosen = halves.choose(bool(chance[2] < geometry.PREFER_UPPER)) if halves else None
         if chosen:
             center, scale = geometry.half_body_box(keypoints[:, :2], chosen)
-    jitter = geometry.draw_box_jitter(
-        rng,
-        shift=augment.shift,
-        shift_p=augment.shift_p,
-        scale=augment.scale,
-        rotation=augment.rotation,
-        rotation_p=augment.rotation_p,
-    )
-    center = center + np.array(jitter.shift) * scale
-    scale = np.maximum(scale * jitter.factor, 1e-3)  # half-body of points on one spot
-    return View(flip, center, geometry.fix_aspect(scale, size), jitter.rotation), keypoints
+    shift, factor, rotation = draw_box_jitter(augment, rng)
+    center = center + shift * scale
+    scale = np.maximum(scale * factor, 1e-3)  # half-body of points on one spot
+    return View(flip, center, geometry.fix_aspect(scale, size), rotation), keypoints
+
+
+def draw_box_jitter(augment: Augment, rng: np.random.Generator) -> tuple[NDArray[np.float64], float, float]:
+    """Draw the random box transform: shift (x, y) in shares of the padded box, factor of its size, degrees.
+
+    All are truncated normals on [-1, 1], stretched to the ranges of `augment`.
+    """
+    x, y, factor, angle = geometry.truncated_normal(rng, 4).tolist()
+    shift_chance, rotation_chance = rng.random(2).tolist()
+    low, high = augment.scale
+    shift = np.array([x, y]) * augment.shift if shift_chance < augment.shift_p else np.zeros(2)
+    rotation = angle * augment.rotation if rotation_chance < augment.rotation_p else 0.0
+    return shift, factor * (high - low) / 2 + (high + low) / 2, rotation
 
 
 def draw_changes(augment: Augment, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:

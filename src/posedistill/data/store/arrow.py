@@ -27,20 +27,15 @@ from posedistill.sources import pixels
 VERSION = 2
 
 
-def _numbers(kind: pa.DataType, count: int) -> pa.DataType:
-    """A fixed count of numbers in each row."""
-    return pa.list_(kind, count)
-
-
 _TRAIN = pa.schema(
     [
         ("jpeg", pa.large_binary()),
         ("segments", pa.large_list(pa.uint16())),  # lengths of the JPEG's restart segments
-        ("size", _numbers(pa.int32(), 2)),  # width, height
-        ("keypoints", _numbers(pa.float32(), NUM_KEYPOINTS * 3)),
-        ("box", _numbers(pa.float32(), 4)),  # x, y, w, h
-        ("origin", _numbers(pa.int32(), 2)),  # x, y in the picture
-        ("factor", _numbers(pa.float64(), 2)),  # x, y: stored per image pixel
+        ("size", pa.list_(pa.int32(), 2)),  # width, height
+        ("keypoints", pa.list_(pa.float32(), NUM_KEYPOINTS * 3)),
+        ("box", pa.list_(pa.float32(), 4)),  # x, y, w, h
+        ("origin", pa.list_(pa.int32(), 2)),  # x, y in the picture
+        ("factor", pa.list_(pa.float64(), 2)),  # x, y: stored per image pixel
         ("image_id", pa.int64()),
         ("annotation_id", pa.int64()),
         ("source", pa.int32()),
@@ -50,7 +45,7 @@ _IMAGES = pa.schema(
     [
         ("content", pa.large_binary()),
         ("image_id", pa.int64()),
-        ("size", _numbers(pa.int32(), 2)),
+        ("size", pa.list_(pa.int32(), 2)),
         ("name", pa.string()),
     ]
 )
@@ -59,7 +54,7 @@ _PERSONS = pa.schema(
         ("image", pa.int64()),
         ("image_id", pa.int64()),
         ("annotation_id", pa.int64()),
-        ("box", _numbers(pa.float32(), 4)),
+        ("box", pa.list_(pa.float32(), 4)),
         ("score", pa.float64()),
     ]
 )
@@ -175,62 +170,50 @@ class _Part:
 
     def __init__(self, path: Path):
         try:
-            self._map = pa.memory_map(str(path))
-            reader = pa.ipc.open_file(self._map)
-            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+            self.batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"the prepared file {path} is damaged or missing ({error}): run prepare again") from error
-        self.batch = batches[0]
-        self.rows = self.batch.num_rows
 
-    def binary(self, name: str) -> tuple[NDArray[np.int64], memoryview]:
-        """Offsets [rows + 1] and the bytes of a variable-length column."""
-        _, offsets, data = self.batch.column(name).buffers()
-        return np.frombuffer(offsets, np.int64)[: self.rows + 1], memoryview(data or b"")
-
-    def lists(self, name: str) -> tuple[NDArray[np.int64], NDArray]:
-        """Offsets [rows + 1] and the numbers of a column of lists."""
+    def slices(self, name: str) -> tuple[NDArray[np.int64], Any]:
+        """Offsets [rows + 1] and the bytes or numbers of a column of varying length."""
         column = self.batch.column(name)
-        return column.offsets.to_numpy(), column.values.to_numpy()
+        if pa.types.is_large_list(column.type):
+            return column.offsets.to_numpy(), column.values.to_numpy()
+        _, offsets, data = column.buffers()
+        return np.frombuffer(offsets, np.int64)[: len(column) + 1], memoryview(data or b"")
 
-    def fixed(self, name: str, *shape: int) -> NDArray:
-        """A column with a fixed count of numbers as [rows, *shape]."""
-        return self.batch.column(name).flatten().to_numpy().reshape(self.rows, *shape)
+    def column(self, name: str) -> NDArray:
+        """Numbers [rows], or [rows, count] where each row has several; keypoints as [rows, 133, 3]."""
+        column = self.batch.column(name)
+        if not pa.types.is_fixed_size_list(column.type):
+            return column.to_numpy()
+        shape = (NUM_KEYPOINTS, 3) if name == "keypoints" else (column.type.list_size,)
+        return column.flatten().to_numpy().reshape(-1, *shape)
 
-    def numbers(self, name: str) -> NDArray:
-        return self.batch.column(name).to_numpy()
+
+class _Parts:
+    """The Arrow files of a store, opened when first used."""
+
+    def __init__(self, folder: Path, rows: list[int]):
+        self._folder, self._rows = folder, rows
+        self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+
+    @cached_property
+    def parts(self) -> list[_Part]:
+        return [_Part(self._folder / part_name(i)) for i in range(len(self._rows))]
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def place(self, index: int) -> tuple[int, int]:
+        """(part, row in it) of a row of the store; IndexError beyond the last."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return part, index - int(self._starts[part])
 
 
-class _TrainPart:
-    def __init__(self, path: Path):
-        part = _Part(path)
-        self.rows = part.rows
-        self.jpeg = part.binary("jpeg")
-        self.segments = part.lists("segments")
-        self.size = part.fixed("size", 2)
-        self.keypoints = part.fixed("keypoints", NUM_KEYPOINTS, 3)
-        self.box = part.fixed("box", 4)
-        self.origin = part.fixed("origin", 2)
-        self.factor = part.fixed("factor", 2)
-        self.image_id = part.numbers("image_id")
-        self.annotation_id = part.numbers("annotation_id")
-        self.source = part.numbers("source")
-
-    def record(self, row: int) -> TrainRecord:
-        (at, data), (lengths_at, lengths) = self.jpeg, self.segments
-        return TrainRecord(
-            jpeg=data[at[row] : at[row + 1]],
-            segments=lengths[lengths_at[row] : lengths_at[row + 1]],
-            width=int(self.size[row, 0]),
-            height=int(self.size[row, 1]),
-            keypoints=self.keypoints[row],
-            box=self.box[row],
-            origin=self.origin[row],
-            factor=self.factor[row],
-            image_id=int(self.image_id[row]),
-            annotation_id=int(self.annotation_id[row]),
-            source=int(self.source[row]),
-        )
+_TRAIN_COLUMNS = [name for name in _TRAIN.names if name not in ("jpeg", "segments")]
 
 
 class TrainStore:
@@ -239,12 +222,15 @@ class TrainStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.meta = _read_meta(self.path, "train")
-        rows = self.meta["rows"]
-        self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+        self._rows = _Parts(self.path, self.meta["rows"])
 
     @cached_property
-    def _parts(self) -> list[_TrainPart]:
-        return [_TrainPart(self.path / part_name(i)) for i in range(len(self.meta["rows"]))]
+    def _views(self) -> list[tuple[Any, Any, dict[str, NDArray]]]:
+        """JPEGs, segments and the other columns of each part."""
+        return [
+            (part.slices("jpeg"), part.slices("segments"), {name: part.column(name) for name in _TRAIN_COLUMNS})
+            for part in self._rows.parts
+        ]
 
     @property
     def sources(self) -> list[str]:
@@ -252,23 +238,32 @@ class TrainStore:
         return self.meta["sources"]
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> TrainRecord:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._parts[part].record(index - int(self._starts[part]))
+        part, row = self._rows.place(index)
+        (at, data), (lengths_at, lengths), columns = self._views[part]
+        width, height = columns["size"][row].tolist()
+        return TrainRecord(
+            jpeg=data[at[row] : at[row + 1]],
+            segments=lengths[lengths_at[row] : lengths_at[row + 1]],
+            width=width,
+            height=height,
+            keypoints=columns["keypoints"][row],
+            box=columns["box"][row],
+            origin=columns["origin"][row],
+            factor=columns["factor"][row],
+            image_id=int(columns["image_id"][row]),
+            annotation_id=int(columns["annotation_id"][row]),
+            source=int(columns["source"][row]),
+        )
 
     def column(self, name: str) -> NDArray:
         """A column over all persons: size, keypoints, box, origin, factor, image_id, annotation_id, source."""
-        return np.concatenate([getattr(part, name) for part in self._parts])
+        return np.concatenate([columns[name] for _, _, columns in self._views])
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return type(self), (self.path,)
 
 
 @dataclass(frozen=True)
@@ -285,30 +280,16 @@ class ValPersons:
         return len(self.image)
 
 
-class _Images(Sequence):
+class _Images(_Parts, Sequence):
     """The encoded image files, by index."""
-
-    def __init__(self, folder: Path, rows: list[int]):
-        self._folder, self._rows = folder, rows
-        self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-
-    @cached_property
-    def parts(self) -> list[_Part]:
-        return [_Part(self._folder / part_name(i)) for i in range(len(self._rows))]
 
     @cached_property
     def _contents(self) -> list[tuple[NDArray[np.int64], memoryview]]:
-        return [part.binary("content") for part in self.parts]
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
+        return [part.slices("content") for part in self.parts]
 
     def __getitem__(self, index: Any) -> Any:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        part, row = self.place(index)
         at, data = self._contents[part]
-        row = index - int(self._starts[part])
         return data[at[row] : at[row + 1]]
 
 
@@ -333,11 +314,11 @@ class ValStore:
     @cached_property
     def sizes(self) -> NDArray[np.int32]:
         """Annotated (width, height) of each image, int32 [n, 2]; 0 where the annotation does not say."""
-        return np.concatenate([np.zeros((0, 2), "<i4"), *(part.fixed("size", 2) for part in self.images.parts)])
+        return np.concatenate([np.zeros((0, 2), "<i4"), *(part.column("size") for part in self.images.parts)])
 
     @cached_property
     def image_ids(self) -> NDArray[np.int64]:
-        return np.concatenate([np.zeros(0, np.int64), *(part.numbers("image_id") for part in self.images.parts)])
+        return np.concatenate([np.zeros(0, np.int64), *(part.column("image_id") for part in self.images.parts)])
 
     @cached_property
     def names(self) -> list[str]:
@@ -347,11 +328,7 @@ class ValStore:
     @cached_property
     def persons(self) -> ValPersons:
         part = _Part(self.path / "persons.arrow")
-        numbers = {name: part.numbers(name) for name in ("image", "image_id", "annotation_id", "score")}
-        return ValPersons(box=part.fixed("box", 4), **numbers)
+        return ValPersons(**{name: part.column(name) for name in _PERSONS.names})
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return type(self), (self.path,)

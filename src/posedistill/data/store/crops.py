@@ -1,14 +1,13 @@
 """Which part of a picture a training crop keeps, and at which resolution.
 
 The stores do not depend on the augmentation settings: a crop covers everything that any augmentation within `LIMITS`
-can look at, so that changing a probability or a range does not prepare 150,000 persons anew.
+can look at, so that changing a probability or a range does not mean preparing 150,000 persons again.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -30,13 +29,13 @@ class Limits:
     scale_max: float = 1.5
 
     def check(self, augment: Augment, where: str) -> None:
-        """UserError if `augment` asks for more than the crops hold (rotations and flips are always served)."""
-        asked = (
+        """UserError if `augment` needs more than the crops hold (rotations and flips are always served)."""
+        needed = (
             ("box_padding", augment.box_padding, self.box_padding),
             ("shift", augment.shift if augment.shift_p > 0 else 0.0, self.shift),
             ("scale", augment.scale[1], self.scale_max),
         )
-        for name, found, limit in asked:
+        for name, found, limit in needed:
             if found > limit + 1e-9:
                 raise UserError(f"{where}.{name}: {found:g} goes beyond the prepared crops, allowed: up to {limit:g}")
         # a narrower box magnifies, too; half bodies have a padding of their own
@@ -47,9 +46,6 @@ class Limits:
                 f"{where}.scale: {augment.scale[0]:g}{with_padding} magnifies beyond the prepared crops, "
                 f"allowed: from {least:g}"
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 LIMITS = Limits()

@@ -2,7 +2,7 @@
 
 A training sample looks at a part of its stored crop, and decoding is the most expensive step of the worker. The crops
 are ordinary JPEG files (quality 95, 4:4:4) with restart markers every 16 pixels (which cost 2 % in size): there the
-entropy coder starts anew. The segments of a rectangle, put behind a header of the rectangle's size, are therefore a
+entropy coder starts afresh. The segments of a rectangle, put behind a header of the rectangle's size, are therefore a
 JPEG file of their own, with exactly the pixels of the whole (libjpeg's usual integer transform works block by block
 at 4:4:4).
 """
@@ -10,7 +10,6 @@ at 4:4:4).
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -21,6 +20,7 @@ QUALITY = 95
 BLOCK = 8  # pixels; one MCU at 4:4:4
 SEGMENT = 2  # MCUs between restart markers
 STEP = BLOCK * SEGMENT  # pixels
+_RESTARTS = bytes(range(0xD0, 0xD8))  # second bytes of restart markers, which count modulo 8 from the start of the scan
 
 _ENCODE = [
     *(cv2.IMWRITE_JPEG_QUALITY, QUALITY),
@@ -143,17 +143,6 @@ def _cut(
         pieces = [beginning, *(jpeg[first:last] for first, last in zip(firsts, lasts))]
     data = np.frombuffer(bytearray().join(pieces), np.uint8)
     places = start - 1 + np.cumsum(lengths[r0:r1, c0:c1], dtype=np.int64)
-    data[places] = _restart_markers(len(places))
+    data[places] = np.frombuffer(_RESTARTS * (len(places) // 8 + 1), np.uint8, len(places))
     data[places[-1]] = 0xD9  # end of image
     return data
-
-
-@lru_cache(maxsize=1)
-def _all_restart_markers() -> NDArray[np.uint8]:
-    return (0xD0 + np.arange(1 << 16) % 8).astype(np.uint8)
-
-
-def _restart_markers(count: int) -> NDArray[np.uint8]:
-    """Second bytes of restart markers, which count modulo 8 from the start of the scan."""
-    known = _all_restart_markers()
-    return known[:count] if count <= len(known) else (0xD0 + np.arange(count) % 8).astype(np.uint8)
