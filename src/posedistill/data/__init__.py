@@ -1,1 +1,1 @@
-"""From pictures and annotations to training batches: sources, prepared stores, augmentation, loader."""
+"""From persons to training batches: box geometry, prepared stores, augmentation, loader."""

@@ -45,7 +45,7 @@ def prepare(params: Params, out: Path | None = None, *, workers: int | None = No
     root = project.root()
     out = out if out is not None else root / "prepared"
     workers = workers or cores()
-    data_root = Path(params.data.root) if Path(params.data.root).is_absolute() else root / params.data.root
+    data_root = root / params.data.root  # which may be absolute
     if not data_root.is_dir():
         raise UserError(f"data.root: there is no folder {data_root}; docs/data.md says how to get the data")
     make_folder(out)

@@ -17,8 +17,8 @@ class ImageRef(NamedTuple):
     """Where a picture is: an image file, or one frame of a video.
 
     path: the file. frame: None for an image file, otherwise the frame's number, from 0; at_30: counted in the video as
-    it is cut at 30 frames a second, not in the video itself. width, height: as the annotations say, in pixels (0: they
-    do not say). name: how reports call it.
+    it is cut at 30 frames a second, not in the video itself. width, height: as the annotations say, in pixels (0:
+    unknown). name: its name in reports.
     """
 
     path: str
@@ -131,14 +131,14 @@ class SourcePersons:
     """A source after its annotations were read.
 
     ground_truth: what the evaluation needs (None for training). files: annotation files that decide the result.
-    others: with detected boxes, all pictures of the set by image_id, those without a detection among them, and
-    annotated: how many persons are kept of each.
+    others: with detected boxes, all pictures of the set by image_id, with or without a detection; annotated: how many
+    persons are kept of each.
     """
 
     persons: list[Person]
     funnels: list[Funnel]
     ground_truth: dict[str, Any] | None
     files: list[Path]
-    details: dict[str, Any]  # what the source wants to have in the report
+    details: dict[str, Any]  # the source's own entries in the report
     others: dict[int, ImageRef] = field(default_factory=dict)
     annotated: Counter[int] = field(default_factory=Counter)

@@ -25,7 +25,7 @@ def read_source(source: Source, root: Path, *, split: str, boxes: str, rendered:
     if source.source == "coco_wholebody":
         detections = None
         if split == "val" and boxes == "detections":
-            detections = root / str(source.detections)  # the settings' check has seen to it
+            detections = root / str(source.detections)  # validated in params: never null here
         return _coco(source, root / str(source.annotations), root / str(source.images), split, detections)
     if source.source == "ubody":
         return ubody.load(source, root, split)

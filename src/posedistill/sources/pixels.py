@@ -107,7 +107,7 @@ _MODES = {"L": GREY, "1": GREY, "LA": GREY, "I": DEEP, "CMYK": CMYK, "YCCK": CMY
 
 
 class Header(NamedTuple):
-    """What a picture says of itself. upright, stored: (width, height) with and without its EXIF orientation.
+    """The header of a picture. upright, stored: (width, height) with and without its EXIF orientation.
 
     changes: what `decode` changes about its pixels, as the report counts it.
     """

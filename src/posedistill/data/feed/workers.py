@@ -1,4 +1,4 @@
-"""Batches made by worker processes, in order; a fault of theirs ends in one line, never in an endless wait."""
+"""Batches made by worker processes, in order; their faults end in one line, never in an endless wait."""
 
 from __future__ import annotations
 
