@@ -40,7 +40,7 @@ repro: mend  ## the whole pipeline on the settings of params.yaml; runs only wha
 mend: setup  ## repair files that an interrupted DVC run left half-written (make repro does it, too)
 	@python scripts/mend.py
 
-back: setup  ## settings, reports and models of the last commit again, after experiments; code stays
+back: setup  ## return to the settings, reports and models of the last commit; code stays
 	@python scripts/back.py
 
 seeds: setup  ## three training seeds of all models, and their report
@@ -87,7 +87,7 @@ html: setup  ## the reports as web pages that need no network, in html/
 recipe: setup  ## make recipe NAME=… ROOT=/data puts one in the place of params.yaml; no NAME: the list
 	python -m posedistill.pipeline.recipes $(NAME) $(if $(ROOT),--root $(abspath $(ROOT)))
 
-pretrain: setup  ## train the starting weights in assets/backbones anew
+pretrain: setup  ## retrain the starting weights in assets/backbones
 	python scripts/pretrain.py
 
 gpu:  ## all GPU measurements and a short real training

@@ -1,10 +1,10 @@
-"""Go back to the last commit: settings, reports and lock from git, and the models that belong to them.
+"""Return to the last commit: settings, reports and dvc.lock from git, and the matching models.
 
     python scripts/back.py [FOLDER]     the project's folder (default: this one); `make back`
 
-`dvc checkout` alone works only where the commit was made: on another kind of processor dvc.lock names files that were
-never made here. `dvc repro` brings each stage back from DVC's run cache, or from its finished training, in seconds.
-Changed code and notebooks stay as they are.
+`dvc checkout` alone works only on the machine of the commit: on another processor dvc.lock names files that were never
+made here. `dvc repro` restores each stage from DVC's run cache or its finished training in seconds. Changed code and
+notebooks stay.
 """
 
 import subprocess
@@ -20,14 +20,13 @@ CODE = ("src", "notebooks")
 
 def git(folder: Path, *arguments: str) -> list[str]:
     """Lines that git prints."""
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 def changed(folder: Path, *paths: str) -> list[str]:
     """Files that differ from the last commit."""
-    return [name for name in git(folder, "diff", "--name-only", "HEAD", "--", *paths) if name]
+    return git(folder, "diff", "--name-only", "HEAD", "--", *paths)
 
 
 def listed(names: list[str]) -> str:
@@ -35,7 +34,7 @@ def listed(names: list[str]) -> str:
 
 
 def back(folder: Path) -> int:
-    """Restore, run what is not up to date, and say what the outcome is. Returns an exit code."""
+    """Restore, run what is out of date, and report the outcome; → exit code."""
     for line in mend(folder):
         print(line)
     try:

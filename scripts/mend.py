@@ -37,7 +37,7 @@ def readable_stages(path: Path) -> bool:
 
 
 def restore(path: Path) -> None:
-    """Take the file from the last commit; without git remove it, and DVC makes it anew."""
+    """Restore the file from the last commit; without git remove it, and DVC recreates it."""
     path.unlink()
     with suppress(FileNotFoundError):
         subprocess.run(["git", "checkout", "--quiet", "HEAD", "--", path.name], cwd=path.parent, capture_output=True)

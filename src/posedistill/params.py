@@ -1,7 +1,6 @@
-"""params.yaml, read and checked: all of it, or what one stage sees of it (stages.py).
+"""Read and check params.yaml, all of it or what one stage sees (stages.py).
 
-The sections stand in params_sections.py, one class each. Every error is one line: the setting, what was found, what
-is allowed.
+params_sections.py has a class for each section. Every error is one line: the setting, what was found, what is allowed.
 """
 
 import difflib
@@ -69,7 +68,7 @@ def _yaml(path: Path, content: str) -> Any:
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
-    """All settings of a file, checked; every setting must be there."""
+    """All settings of a file, checked and complete."""
     settings = read_settings(path)
     for name in SECTIONS:
         if name not in settings:
@@ -155,8 +154,8 @@ def _fail(key: str, value: Any, allowed: str) -> UserError:
 
 
 def _shown(value: Any) -> str:
-    """A value as it would stand in the settings file, in at most 200 characters and a moment: references may make a
-    short file a value of gigabytes, or one that holds itself."""
+    """A value as in the settings file, in at most 200 characters: references can expand a short file to gigabytes, or
+    make a value contain itself."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -167,7 +166,7 @@ def _shown(value: Any) -> str:
     bounded.maxlevel, bounded.maxlist, bounded.maxdict, bounded.maxlong = 2, 4, 4, 40
     try:
         return bounded.repr(value)[:200]
-    except ValueError:  # Python writes no integers of more than 4,300 digits
+    except ValueError:  # Python formats integers of up to 4,300 digits
         return f"a number of {value.bit_length()} bits" if isinstance(value, int) else "a number of too many digits"
 
 
@@ -179,7 +178,7 @@ def _unknown(section: str, name: str, known: Sequence[str]) -> UserError:
 
 
 def _one_line(error: ValidationError, settings: Any) -> UserError:
-    """What pydantic found, as one line of ours: the first unknown key, or else the first wrong value."""
+    """pydantic's errors as one line: the first unknown key, or else the first wrong value."""
     problem = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     unknown, missing = problem["type"] in ("extra_forbidden", "invalid_key"), problem["type"] == "missing"
     *parents, last = problem["loc"]
@@ -234,7 +233,7 @@ def _in_words(schema: dict[str, Any]) -> str:
 
 
 def _check_together(params: Params) -> None:
-    """What single settings cannot know: files that must be there, and settings that must fit each other."""
+    """Checks across settings: files that must exist, and settings that must match."""
     for section, leaf in (("teacher", "checkpoint"), ("teacher", "backbone"), ("student", "backbone")):
         weights = _given(params, section).get(leaf)
         # A file under data.root comes with the data, which the pipeline may not have fetched yet.
@@ -262,7 +261,7 @@ def _given(params: Params, section: str) -> dict[str, Any]:
 
 
 def _check_source(key: str, source: Source) -> None:
-    """The keys that sources of its kind have."""
+    """Check that a source has the keys of its kind."""
     required, optional = source.KEYS[source.source]
     known = ("source", "name", *required, *optional)
     for name in source.model_fields_set:

@@ -1,4 +1,4 @@
-"""The sections of params.yaml as frozen pydantic models: every setting with its type and its range.
+"""The sections of params.yaml as frozen pydantic models: each setting with its type and range.
 
 A section may hold only some of its settings: those that a stage lists in dvc.yaml, or those that replace others.
 """
@@ -63,7 +63,7 @@ class UnlistedSetting(RuntimeError):
     when that setting changes."""
 
 
-UNLISTED: Any = object()  # in the place of a value: the section does not hold this setting
+UNLISTED: Any = object()  # placeholder for a setting that the section does not hold
 
 
 class Section(BaseModel):
@@ -85,22 +85,22 @@ class Section(BaseModel):
 
     @classmethod
     def partial(cls, values: Any) -> Any:
-        """`values` as input of a section that holds only them."""
+        """`values` as input for a section that holds only these."""
         return {**dict.fromkeys(cls.model_fields, UNLISTED), **values} if isinstance(values, dict) else values
 
-    def __getattr__(self, name: str) -> Any:  # only called for what is not there
+    def __getattr__(self, name: str) -> Any:  # only called for missing attributes
         if name in type(self).model_fields:
             key = f"{type(self).__name__.lower()}.{name}"
             raise UnlistedSetting(f"{key} is read by a stage that does not list it: add it to its params: in dvc.yaml")
         raise AttributeError(f"{type(self).__name__} has no setting {name}")
 
     def present(self) -> Iterator[tuple[str, Any]]:
-        """The settings that are there, in order, as (name, value)."""
+        """The section's settings, in order, as (name, value)."""
         return iter(self)
 
     def dump(self) -> dict[str, Any]:
-        """The settings that are there as plain values (lists, dictionaries, numbers, text), for keys, tables and
-        files; not recorded as a read. Of a source, only what differs from its defaults."""
+        """The settings as plain values (lists, dictionaries, numbers, text), for keys, tables and files; not recorded
+        as reads. For a source, only what differs from its defaults."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def replaced(self, values: "Mapping[str, Any] | Section | None" = None, /, **changes: Any) -> Self:
@@ -115,7 +115,7 @@ class Weights(Section):
     sha256: Digest | None
 
     def verified(self, key: str = "weights") -> Path:
-        """The path of the file, if it is there and has the checksum; otherwise a UserError naming setting `key`."""
+        """The path, if the file exists and has the checksum; otherwise a UserError naming setting `key`."""
         path = Path(self.path)
         if not path.is_file():
             raise UserError(f"{key}.path: there is no file {path}; allowed: a file of weights, or {key}: null")
@@ -147,7 +147,7 @@ class Source(Section):
     scenes: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = None
     step: Count = 10
 
-    # What each kind of source must say, and what else it understands.
+    # Kind → (required keys, optional keys).
     KEYS: ClassVar[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         "synthetic": (("images", "seed"), ()),
         "coco_wholebody": (("annotations", "images"), ("detections",)),
@@ -246,7 +246,7 @@ class Ema(Section):
 
 
 class Train(Section):
-    """What all trainings share. `batch` is global: over all devices and micro-batches."""
+    """Settings of all trainings. `batch` is global: over all devices and micro-batches."""
 
     batch: Count
     reference_batch: Count | None
@@ -315,7 +315,7 @@ class Runtime(Section):
 
 
 class Params(Section):
-    """All settings, or those that one stage lists."""
+    """All settings, or those listed by one stage."""
 
     data: Data
     input: Input

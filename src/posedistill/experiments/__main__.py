@@ -1,6 +1,6 @@
-"""Run an experiment as experiments of DVC, and write its report: python -m posedistill.experiments ablation
+"""Run a set of DVC experiments and write its report: python -m posedistill.experiments ablation
 
-Interrupted, it stops what runs; the same command continues. They are experiments as any other: `dvc exp show`,
+An interruption stops them; the same command continues. They are ordinary DVC experiments: `dvc exp show`,
 `dvc queue status`, `dvc exp remove`.
 """
 
@@ -19,7 +19,6 @@ REPORTS = {"seeds": "11_seeds", "ablation": "09_ablation", "sweep": "10_sweep", 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line."""
     parser = argparse.ArgumentParser(
         prog="python -m posedistill.experiments", description=__doc__.splitlines()[0].split(":")[0]
     )
@@ -52,9 +51,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(experiment: str, seeds: tuple[int, ...], jobs: int) -> Path:
-    """Run what is missing and make the report, which also writes reports/metrics/<experiment>.json; → the report.
+    """Run what is missing and write the report and reports/metrics/<experiment>.json; → the report.
 
-    UserError if the pipeline is not up to date, or a run fails.
+    UserError if the pipeline is not up to date or a run fails.
     """
     settings = read_settings("params.yaml")
     plan = PLANS[experiment](settings, seeds) if seeds else PLANS[experiment](settings)
@@ -73,7 +72,7 @@ def _at_least(smallest: int):
             raise argparse.ArgumentTypeError(f"found {value}, expected a whole number from {smallest}")
         return value
 
-    whole.__name__ = "whole number"  # what argparse calls it where the text is no number
+    whole.__name__ = "whole number"  # argparse names it in its message
     return whole
 
 

@@ -1,7 +1,6 @@
-"""The ablations of the paper on the embedded default: what does each part of the two-stage distillation do?
+"""The paper's ablations on the embedded default: the effect of each part of the two-stage distillation.
 
-All variants have the same teacher; the training seeds are those of the student. Also the grid over the weights of both
-terms.
+All variants share one teacher; only the student's seed varies. Also the grid over the weights of both terms.
 """
 
 from collections.abc import Mapping

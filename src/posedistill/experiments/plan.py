@@ -1,4 +1,4 @@
-"""What an experiment consists of: runs of the pipeline with other settings, and what is compared."""
+"""The plan of an experiment: runs of the pipeline with other settings, and the comparisons between them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ SEEDS = (0, 1, 2)
 class Run:
     """One experiment of DVC: the pipeline up to `targets`, with `changes` ("loss.alpha" → value) of the settings.
 
-    `after` names runs that must be finished before it is queued, as their results are reused.
+    `after` names runs that must finish before this one is queued, because it reuses their results.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs, in the order in which they start, and what is made of them.
+    """Runs, in starting order, and what is compared.
 
     `place(model, seed)` is the name of a run and the pipeline's name of the model there; `pairs` maps a title to
     (model, minus model); `notes` go into the results as they are.

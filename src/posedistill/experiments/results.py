@@ -1,4 +1,4 @@
-"""Results of an experiment, read through DVC: numbers of each model and seed, and differences over the seeds."""
+"""Results of an experiment, read through DVC: metrics of each model and seed, and differences over the seeds."""
 
 import json
 import re
@@ -20,11 +20,10 @@ NOTHING: dict[str, Any] = {"seeds": [], "models": {}, "differences": {}}
 
 
 def read_results(name: str) -> tuple[dict[str, Any], str]:
-    """Results of experiment `name` over all training seeds at hand, which are also written to
-    reports/metrics/<name>.json, and "".
+    """(results of experiment `name` over all finished training seeds, ""); also writes reports/metrics/<name>.json.
 
-    Where DVC has no experiments of the present settings, code and data (as in a fresh clone), that file as it is, and a
-    line that says so.
+    If DVC has no experiments with the present settings, code and data (as in a fresh clone): the content of that file,
+    and a note that says so.
     """
     path = METRICS / f"{name}.json"
     try:
@@ -34,7 +33,7 @@ def read_results(name: str) -> tuple[dict[str, Any], str]:
     else:
         reason = ""
     if found is not None:
-        write_atomic(path, json.dumps(rounded(found), indent=1) + "\n")  # few enough digits to be the same next time
+        write_atomic(path, json.dumps(rounded(found), indent=1) + "\n")  # rounded to be reproducible
         return found, ""
     if not path.is_file():
         return NOTHING, f"There are no results yet: `make {name}` makes them."
@@ -43,7 +42,7 @@ def read_results(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _from_dvc(name: str) -> dict[str, Any] | None:
-    """Results over the seeds whose runs are all at hand; None where there are none."""
+    """Results over the seeds whose runs have all finished; None without any."""
     settings = read_settings("params.yaml")
     with engine.opened() as repo:
         pattern = re.compile(rf"{name}-.*-seed(\d+)")
@@ -62,7 +61,7 @@ def _from_dvc(name: str) -> dict[str, Any] | None:
 
 
 def gather(plan: Plan, revisions: Mapping[str, str], samples: int, bootstrap_seed: int) -> dict[str, Any]:
-    """Numbers of all models and seeds of a plan, and the difference in mean OKS of each pair.
+    """Metrics of all models and seeds of a plan, and the difference in mean OKS of each pair.
 
     Differences carry the 95 % interval of a paired bootstrap over images: of each seed by itself, and pooled, where
     each person's OKS is averaged over the seeds.
@@ -91,10 +90,9 @@ def gather(plan: Plan, revisions: Mapping[str, str], samples: int, bootstrap_see
 
 
 def shortened(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a model's metrics what a table over seeds needs."""
+    """The part of a model's metrics that tables over seeds show."""
     return {
-        "AP": {part: metrics[part]["AP"] for part in PARTS},
-        "AR": {part: metrics[part]["AR"] for part in PARTS},
+        **{figure: {part: metrics[part][figure] for part in PARTS} for figure in ("AP", "AR")},
         "mean_oks": {part: metrics["mean_oks"][part] for part in PARTS},
     }
 

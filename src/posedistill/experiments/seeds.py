@@ -1,7 +1,7 @@
-"""The default models with several training seeds: does distillation gain more than results vary with the seed?
+"""The default models with several training seeds: does the gain of distillation exceed the spread over seeds?
 
-For each seed: teacher, baseline, stage 1, stage 2, and a second baseline that trains as long as stage 1 takes on the
-clock, since the baseline with equal epochs saves the teacher's forward passes.
+For each seed: teacher, baseline, stage 1, stage 2, and a second baseline with the wall-clock time of stage 1: with
+equal epochs, the baseline saves the teacher's forward passes.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""All experiments in a table: the settings that differ from those of the workspace, and the results of both stages.
+"""A table of all experiments: settings that differ from the workspace's, and results of both distillation stages.
 
-The first row is the workspace, a run of this machine. The committed results are left out: where another machine made
-them, differences would mix the effect of the settings with that of the processor.
+The first row is the workspace, a run of this machine. Committed results are left out: if another machine made them,
+differences would mix the effect of the settings with that of the processor.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 from posedistill.experiments import engine
 from posedistill.pipeline.evaluation_files import METRICS
+from posedistill.pipeline.provenance import locked_settings, setting
 
 MODELS = ("stage1", "stage2")
 WIDTH = 120
@@ -36,7 +37,7 @@ def experiments_table() -> str:
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
-    """`rows` below HEAD, in columns; long settings are cut so that a line has at most WIDTH characters."""
+    """`rows` below HEAD, in columns; long settings are cut to keep lines within WIDTH."""
     widths = [max(len(row[i]) for row in [HEAD, *rows]) for i in range(len(HEAD))]
     widths[0] = min(widths[0], NAMES)
     widths[1] = min(widths[1], WIDTH - sum(widths) + widths[1] - 2 * (len(HEAD) - 1))
@@ -50,7 +51,7 @@ def aligned(rows: list[tuple[str, ...]]) -> str:
 
 
 def differences(own: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> str:
-    """The settings of `other` that are not those of `own`: "loss.alpha 0.001, student.seed 1"."""
+    """The settings in which `other` differs from `own`: "loss.alpha 0.001, student.seed 1"."""
     found = []
     for key in dict.fromkeys((*other, *own)):
         mine, its = own.get(key), other.get(key)
@@ -58,15 +59,13 @@ def differences(own: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
             found.append(differences(mine, its, f"{prefix}{key}."))
         elif mine != its:
             found.append(f"{prefix}{key} {its if isinstance(its, str) else json.dumps(its)}")
-    return ", ".join(sorted(filter(None, found), key=len))  # long ones, which may be cut, at the end
+    return ", ".join(sorted(filter(None, found), key=len))  # long ones last: they may be cut
 
 
 def is_current(lock: Mapping[str, Any], settings: Mapping[str, Any], stage: str) -> bool:
-    """Whether the last run of `stage` in a dvc.lock, and of all stages before it, was made with `settings`."""
+    """Whether `stage` and all stages before it last ran with `settings`, by the stages of dvc.lock."""
     entry = lock.get(stage)
-    if entry is None or any(
-        _value(settings, key) != value for key, value in entry.get("params", {}).get("params.yaml", {}).items()
-    ):
+    if entry is None or any(setting(settings, key) != value for key, value in locked_settings(lock, stage).items()):
         return False
     makers = {out["path"]: (name, out.get("md5")) for name, one in lock.items() for out in one.get("outs", [])}
     return all(
@@ -85,12 +84,6 @@ def _results(reader: Reader) -> list[str]:
         values = (metrics["wholebody"]["AP"], metrics["mean_oks"]["wholebody"]) if metrics else (None, None)
         numbers += ["–" if value is None else f"{100 * value:.1f}" for value in values]
     return numbers
-
-
-def _value(settings: Any, key: str) -> Any:
-    for part in key.split("."):
-        settings = settings.get(part) if isinstance(settings, Mapping) else None
-    return settings
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Distilling without labels, on the embedded default: pictures, boxes and the trained teacher, but no keypoint.
 
-The pictures are those of the training set, with their boxes; only the labels are withheld. So the students differ in
-what taught them, not in what they saw.
+The pictures and boxes are those of the training set; only the labels are withheld, so the students differ in what
+taught them, not in what they saw.
 """
 
 import hashlib
@@ -52,9 +52,9 @@ def place(variant: str, seed: int) -> tuple[str, str]:
 
 
 def folder(settings: Mapping[str, Any]) -> Path:
-    """Where the pictures and a copy of the teacher lie: runs in DVC's temporary copies of the project find them there.
+    """The folder of the pictures and a copy of the teacher, which DVC's temporary copies of the project can read, too.
 
-    The name follows from all that decides the content, so that a path in the settings of a run means one content.
+    Its name is a hash of everything that decides the content.
     """
     from posedistill.fingerprint import code_hash
 
@@ -100,9 +100,9 @@ def changes(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_pictures(settings: Mapping[str, Any], workers: int | None = None) -> None:
-    """Render the training pictures of `settings`, and write their boxes beside them, if this was not done before.
+    """Render the training pictures of `settings` and write their boxes beside them, unless they exist.
 
-    boxes.json holds COCO detections, one a person, and nothing of its keypoints; the annotations are removed.
+    boxes.json holds COCO detections, one per person, without keypoints; the annotations are removed.
     """
     from posedistill.synthetic import render_dataset
 

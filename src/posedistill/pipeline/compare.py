@@ -1,4 +1,4 @@
-"""Compare evaluated models by the files that the stage `evaluate` left, as the pipeline's `compare` stage does."""
+"""The pipeline's `compare` stage: compare models by the files that the stage `evaluate` wrote."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ def compare_models(
     models: Sequence[str] = MODELS,
     pairs: Mapping[str, tuple[str, str]] = PAIRS,
 ) -> Comparison:
-    """Compare evaluated models, whose files the evaluation left in reports/metrics and predictions.
+    """Compare evaluated models by their files in reports/metrics and predictions.
 
     `samples` bootstrap samples over the images of a validation set, the same ones for all models. Sets are never
     pooled: each further one has a comparison of its own.

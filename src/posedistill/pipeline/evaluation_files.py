@@ -1,4 +1,4 @@
-"""The files that an evaluation leaves: the same bytes for the same run."""
+"""The files of an evaluation: equal runs write equal bytes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write_person_oks(path: str | Path, persons: PersonOks) -> None:
 
 
 def read_person_oks(path: str | Path) -> PersonOks:
-    """What write_person_oks wrote. UserError if the file is missing or broken."""
+    """Read a file of write_person_oks. UserError if it is missing or broken."""
     rows = load_json(path, "OKS of persons")[0]["persons"]
     oks = np.array([[np.nan if x is None else x for x in row["oks"]] for row in rows], dtype=np.float64)
     return PersonOks(

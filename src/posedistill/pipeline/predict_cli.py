@@ -1,4 +1,4 @@
-"""python -m posedistill predict: keypoints and drawings of pictures, folders and videos."""
+"""python -m posedistill predict: keypoints and drawings for pictures, folders and videos."""
 
 import argparse
 import math
