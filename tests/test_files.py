@@ -73,6 +73,21 @@ def test_a_refusing_disk_is_one_line(tmp_path, number, words):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_device_or_pipe_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match=r"cannot write .*pipe: it is a device, pipe or socket, expected a file"):
+        write_atomic(pipe, "new")
+    assert pipe.is_fifo()
+
+
+def test_a_link_to_itself_overwrites_nothing(tmp_path):
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    refuse_overwrite(tmp_path / "out.json", tmp_path / "loop.jpg")
+    with pytest.raises(UserError, match="is read by this command"):
+        refuse_overwrite(tmp_path / "loop.jpg", tmp_path / "loop.jpg")
+
+
 def test_other_errors_stay_what_they_are(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
         pass  # nothing was written, so there is nothing to put in place

@@ -24,6 +24,7 @@ _REFUSALS = {
     errno.ENOTDIR: "a part of the path is a file, expected a folder",
     errno.EEXIST: "a part of the path is a file, expected a folder",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "a symbolic link leads to itself",
 }
 
 
@@ -37,10 +38,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, which takes its place when the block ends well.
 
     Missing parent folders are made. If the block fails, `path` stays as it was and the temporary file is removed. A
-    full disk or an unwritable folder becomes a UserError naming `path`. The temporary name keeps the suffix, since
-    some writers choose the format by it, and is short, so that any name that the disk takes can be written.
+    full disk, an unwritable folder or a `path` that is a device becomes a UserError naming it. The temporary name keeps
+    the suffix, since some writers choose the format by it, and is short, so that any name that the disk takes can be
+    written.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # a device would become a file, a pipe unread
+        raise UserError(f"cannot write {printable(path)}: it is a device, pipe or socket, expected a file")
     digest = hashlib.blake2s(os.fsencode(path.name), digest_size=4).hexdigest()
     temporary = path.with_name(f".{digest}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -83,16 +87,20 @@ def refuse_overwrite(output: str | Path | Iterable[Path], *inputs: str | Path | 
     option that was not given, is skipped.
     """
     read = [Path(path) for path in inputs if path is not None]
-    names = {path.resolve() for path in read}
+    names = {_real(path) for path in read}
     files = {_identity(path) for path in read} - {None}
-    folders = {path.resolve() for path in read if path.is_dir()}
+    folders = {_real(path) for path in read if path.is_dir()}
     for target in map(Path, [output] if isinstance(output, str | Path) else output):
-        real = target.resolve()
+        real = _real(target)
         below = target.is_file() and not folders.isdisjoint(real.parents)
         if real in names or _identity(target) in files or below:
             raise UserError(
                 f"{printable(target)}: is read by this command, which would overwrite it; choose another output"
             )
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve fails on a link to itself before Python 3.13
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -56,6 +56,14 @@ def test_reference_has_no_intervals(files):
         evaluate(files, "--reference", "--bootstrap", 5)
 
 
+@pytest.mark.parametrize("more", [[], ["--reference"]])
+def test_says_that_no_person_counts(files, capsys, more):
+    truth = json.loads((files / "gt.json").read_text())
+    (files / "gt.json").write_text(json.dumps({**truth, "annotations": []}))
+    evaluate(files, *more)
+    assert "gt.json: no person counts: there is none" in capsys.readouterr().err
+
+
 def test_output_must_be_a_file(files):
     with pytest.raises(UserError, match="is a folder"):
         evaluate(files, "--output", files)

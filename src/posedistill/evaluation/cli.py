@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
 from posedistill.evaluation.accumulate import METRICS
-from posedistill.evaluation.records import GroundTruth, read_ground_truth
+from posedistill.evaluation.records import GroundTruth, read_ground_truth, read_predictions
 from posedistill.evaluation.wholebody import REPORTED, evaluate_wholebody, match_wholebody, metrics_of
 from posedistill.files import dumps_json, printable, refuse_overwrite, write_atomic
 
@@ -54,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
         refuse_overwrite(args.output, args.annotations, args.predictions, args.compare)
     truth = read_ground_truth(args.annotations, use_area=not args.no_area)
     if args.reference:
-        content: dict[str, Any] = evaluate_wholebody(truth, args.predictions, reference=True)
+        predictions = read_predictions(args.predictions, truth)
+        _print_notes(truth.notes, predictions.notes)
+        content: dict[str, Any] = evaluate_wholebody(truth, predictions, reference=True)
         print(metric_table(content))
     else:
         content = _evaluate(args, truth)
@@ -69,8 +72,7 @@ def _evaluate(args: argparse.Namespace, truth: GroundTruth) -> dict[str, Any]:
     samples = args.bootstrap if args.bootstrap is not None else (1000 if args.compare else 0)
     matched = match_wholebody(truth, args.predictions)
     other = match_wholebody(truth, args.compare) if args.compare else None
-    for note in (*matched.notes, *(other.predictions.notes if other else ())):
-        print(note, file=sys.stderr)
+    _print_notes(matched.notes, other.predictions.notes if other else ())
     metrics = metrics_of(matched)
     content: dict[str, Any] = dict(metrics)
     drawn = bootstrap.resampled_metrics(matched, samples, args.seed, progress=True) if samples else None
@@ -89,6 +91,11 @@ def _evaluate(args: argparse.Namespace, truth: GroundTruth) -> dict[str, Any]:
             print(f"\n{names}, paired 95 % interval of the difference of AP\n")
             print(difference_table(metrics, content["compared"], differences))
     return content
+
+
+def _print_notes(*notes: tuple[str, ...]) -> None:
+    for note in itertools.chain(*notes):
+        print(note, file=sys.stderr)
 
 
 def metric_table(metrics: dict[str, dict[str, float]], intervals: Any = None) -> str:

@@ -139,10 +139,12 @@ def _with_areas_checked(truth: GroundTruth, name: str) -> GroundTruth:
     if not good.all():
         first = int(np.argmin(good))
         raise wrong(name, f"annotation {truth.annotation_id[first]}", "area", float(truth.area[first]), _AREA)
-    if counts.any() or not len(counts):
+    if counts.any():
         return truth
     crowds = int(truth.crowd.sum())
-    note = f"{name}: no person counts: {crowds} are crowds, {len(counts) - crowds} have no labelled keypoint"
+    unlabelled = len(counts) - crowds
+    reason = f"{crowds} are crowds, {unlabelled} have no labelled keypoint" if len(counts) else "there is none"
+    note = f"{name}: no person counts: {reason}"
     return replace(truth, notes=(*truth.notes, note))
 
 
