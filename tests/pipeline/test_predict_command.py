@@ -150,6 +150,7 @@ def test_onnx_weights_give_the_same_keypoints(random_model, folder, weights, tmp
         (("--boxes", "none.json"), "there is no detection file none.json"),
         (("--detector", "none.onnx"), "none.onnx: there is no such file"),
         (("--batch", "0"), "--batch must be at least 1"),
+        (("--threads", "99999"), "--threads from 0 to 1024"),
         (("--threshold", "nan"), "--threshold: found nan, expected a number"),
     ],
 )

@@ -124,8 +124,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write."""
     choose_device(args.device)
-    if min(args.batch or BATCHES) < 1 or args.threads < 1 or not args.seconds > 0:
-        raise UserError("--batch and --threads must be at least 1, --seconds above 0")
+    if min(args.batch or BATCHES) < 1 or not 1 <= args.threads <= 1024 or not args.seconds > 0:
+        raise UserError("--batch must be at least 1, --threads from 1 to 1024, --seconds above 0")
     output = output_path(args, args.device)
     params = load_params(project.root() / "params.yaml")
     input_size = parse_size("--input-size", args.input_size) if args.input_size else params.input.size

@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.batch < 1 or args.threads < 0:
-        raise UserError("--batch must be at least 1 and --threads at least 0")
+    if args.batch < 1 or not 0 <= args.threads <= 1024:  # each thread costs memory
+        raise UserError("--batch must be at least 1 and --threads from 0 to 1024")
     for name in ("box_score", "threshold"):
         if not math.isfinite(getattr(args, name)):
             raise UserError(f"--{name.replace('_', '-')}: found {getattr(args, name)}, expected a number")
