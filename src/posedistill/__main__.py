@@ -7,6 +7,7 @@ import sys
 
 from posedistill.errors import UserError
 from posedistill.files import printable, refusal
+from posedistill.parallel import limit_spinning
 
 # name → (module with add_arguments and run, what it does)
 COMMANDS = {
@@ -32,6 +33,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; bad input and what the machine refuses (a full disk) are one line on stderr and exit code 2."""
+    limit_spinning()
     arguments = sys.argv[1:] if arguments is None else arguments
     command = next((argument for argument in arguments if argument in COMMANDS), None)
     try:

@@ -19,6 +19,15 @@ Result = TypeVar("Result")
 DIED = "a worker process died (out of memory?): run the command again, it continues from the finished parts"
 
 
+def limit_spinning() -> None:
+    """Let idle OpenMP threads sleep soon instead of spinning; call it before torch is loaded.
+
+    Without a limit, two threads on a machine whose cores are busy trained 12 times slower than one; with this one 1.8
+    times faster.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

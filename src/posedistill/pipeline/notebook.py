@@ -12,6 +12,7 @@ from typing import Any
 from posedistill import project
 from posedistill.errors import UserError
 from posedistill.files import write_atomic
+from posedistill.parallel import limit_spinning
 from posedistill.progress import on_terminal
 
 VOLATILE = ("papermill", "execution", "ExecuteTime")  # metadata of notebook and cells that holds times and paths
@@ -142,6 +143,7 @@ def kernel_environment() -> Iterator[None]:
         # The number of threads changes results in the last bits; runtime.threads sets torch's.
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[name] = "1"
+        limit_spinning()
         os.environ["PYTHONHASHSEED"] = "0"
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not one in the home folder
         os.environ["POSEDISTILL_PROGRESS"] = "terminal" if on_terminal() else "lines"
