@@ -131,9 +131,10 @@ class Clone:
         mend.mend(self.folder)
 
     def ran(self, done: subprocess.CompletedProcess) -> set[str]:
-        """Stages whose command dvc executed, from what it printed."""
+        """Stages whose notebook dvc ran, from what it printed."""
         lines = [line.strip() for line in done.stdout.splitlines()]
-        return {line.removeprefix("> python src/run_notebook.py ") for line in lines if line.startswith("> python src")}
+        runner = "> python src/run_notebook.py "
+        return {line.removeprefix(runner) for line in lines if line.startswith(runner)}
 
     def hashes(self, *patterns: str) -> dict[str, str]:
         """Path → checksum of files below the clone."""
