@@ -28,6 +28,8 @@ ROLES = ("teacher", "baseline", "stage1", "stage2")  # the four models, in pipel
 LARGEST = 2**32 - 1  # NumPy's largest seed
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
+MOST_PROCESSES = 1024  # more would only exhaust the machine
+Processes = Annotated[int, Field(ge=0, le=MOST_PROCESSES)]
 Pixels = Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -297,7 +299,7 @@ class Evaluate(Section):
 class Export(Section):
     """The ONNX file and its parity check."""
 
-    opset: Annotated[int, Field(ge=11, le=LARGEST)]
+    opset: Annotated[int, Field(ge=11, le=20)]
     crops: Count
 
 
@@ -309,8 +311,8 @@ class Runtime(Section):
     precision: Literal["auto", "float32", "bfloat16"]
     channels_last: bool | Auto
     compile: bool | Auto
-    workers: Whole | Auto
-    threads: Count
+    workers: Processes | Auto
+    threads: Annotated[int, Field(ge=1, le=MOST_PROCESSES)]
     micro_batch: Count | None
 
 
