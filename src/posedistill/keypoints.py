@@ -20,6 +20,16 @@ PARTS: dict[str, slice] = {
     "lefthand": slice(91, 112),
     "righthand": slice(112, 133),
 }
+# Parts as tables and figures name them; files keep the keys.
+PART_NAMES = {
+    "body": "body",
+    "foot": "feet",
+    "face": "face",
+    "lefthand": "left hand",
+    "righthand": "right hand",
+    "hand": "hands",
+    "wholebody": "whole body",
+}
 
 # Half-body augmentation looks at these alone, never at face or hands.
 UPPER_BODY = tuple(range(0, 11))

@@ -31,7 +31,7 @@ def test_writes_what_evaluate_wholebody_returns(files, capsys):
     assert evaluate(files, "--output", files / "metrics.json") == 0
     assert json.loads((files / "metrics.json").read_text()) == evaluate_wholebody(files / "gt.json", files / "dt.json")
     out = capsys.readouterr().out
-    assert "wholebody" in out and "ARL" in out
+    assert "whole body" in out and "ARL" in out
 
 
 def test_reference_agrees(files):

@@ -163,7 +163,7 @@ def test_evaluation_figures():
     truth = annotations()
     matched = match_wholebody(truth, predictions(truth, 3.0))
     left, right = evaluation.precision_recall_figure(matched.parts).axes
-    assert [line.get_label() for line in left.lines] == ["OKS ≥ 0.50", "OKS ≥ 0.65", "OKS ≥ 0.75", "OKS ≥ 0.85"]
+    assert [line.get_label() for line in left.lines] == ["OKS ≥ 50 %", "OKS ≥ 65 %", "OKS ≥ 75 %", "OKS ≥ 85 %"]
     precision = [line.get_ydata().mean() for line in left.lines]
     assert precision == sorted(precision, reverse=True) and precision[0] > 0.9
     assert "whole body" in [line.get_label() for line in right.lines]
@@ -172,7 +172,7 @@ def test_evaluation_figures():
     (axes,) = evaluation.oks_figure(oks).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["body", "face"]
     medians = [line.get_ydata()[0] for line in axes.lines if line.get_color() == evaluation.MEDIAN["color"]]
-    assert medians == pytest.approx([0.6, 0.2])
+    assert medians == pytest.approx([60, 20])
     persons = pd.DataFrame({"person": [0], "predicted": [0], "image_id": [1], "oks": [0.5]})
     sheet = evaluation.person_sheet(matched, persons, lambda _: Image.new("RGB", (200, 200)))
     assert np.asarray(sheet).any()

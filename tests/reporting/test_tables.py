@@ -35,6 +35,15 @@ def test_a_checksum_in_the_settings_does_not_widen_the_table():
     assert "assets/backbones" in backbone and "sha256" in backbone and backbone.endswith("…") and len(backbone) < 90
 
 
+def test_a_source_shows_its_own_settings_alone():
+    data = load_params(Path(__file__).parents[2] / "params.yaml").data
+    rows = dict(settings_table(data, "data.").cells()[1])
+    assert rows["data.train"].startswith("source synthetic") and "step" not in rows["data.train"]
+    other = type(data.train[0])(source="ubody", name="ubody", step=5)
+    shown = settings_table(data.model_copy(update={"train": (other,)}), "data.").cells()[1]
+    assert dict(shown)["data.train"] == "source ubody, name ubody, step 5"
+
+
 def test_interval():
     assert interval(1.04, 2.5) == "[1.0, 2.5]"
 

@@ -13,8 +13,9 @@ from posedistill.evaluation.accumulate import METRICS
 from posedistill.evaluation.records import GroundTruth, read_ground_truth, read_predictions
 from posedistill.evaluation.wholebody import REPORTED, evaluate_wholebody, match_wholebody, metrics_of
 from posedistill.files import dumps_json, printable, refuse_overwrite, write_atomic
+from posedistill.keypoints import PART_NAMES
 
-DESCRIPTION = """COCO-WholeBody AP and AR of body, foot, face, left and right hand, hand (their mean) and whole body.
+DESCRIPTION = """COCO-WholeBody AP and AR of body, feet, face, left and right hand, hands (their mean) and whole body.
 Equal to xtcocotools, the tool of the published numbers. Predictions: COCO results, keypoints as one list of 399 numbers
 or split as mmpose writes them."""
 MOST_SAMPLES = 1_000_000
@@ -31,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap", type=_count, default=None, metavar="N", help="95 %% intervals from N samples of the images"
     )
-    parser.add_argument("--seed", type=_count, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--seed", type=_count, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument("--no-area", action="store_true", help="take areas from the boxes, × 0.53 (as for CrowdPose)")
-    parser.add_argument("--reference", action="store_true", help="let pycocotools' COCOeval do the work, slowly")
+    parser.add_argument("--reference", action="store_true", help="compute with pycocotools' COCOeval, slowly")
     parser.add_argument("--output", type=Path, metavar="metrics.json", help="write the metrics as JSON")
 
 
@@ -107,7 +108,7 @@ def metric_table(metrics: dict[str, dict[str, float]], intervals: Any = None) ->
         if intervals:
             low, high = intervals[part]["AP"]
             cells.insert(1, f"{_percent(low)} to {_percent(high)}")
-        rows.append([part, *cells])
+        rows.append([PART_NAMES[part], *cells])
     return _aligned(rows)
 
 
@@ -118,7 +119,7 @@ def difference_table(a: dict, b: dict, intervals: Any) -> str:
         low, high = intervals[part]["AP"]
         real = "real" if low > 0 or high < 0 else "not told apart from 0"
         difference = a[part]["AP"] - b[part]["AP"]
-        rows.append([part, _points(difference), f"{_points(low)} to {_points(high)}", real])
+        rows.append([PART_NAMES[part], _points(difference), f"{_points(low)} to {_points(high)}", real])
     return _aligned(rows)
 
 

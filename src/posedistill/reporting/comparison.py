@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.curves import panels
-from posedistill.reporting.style import BLUE, GREY, MODEL_COLORS, MODEL_NAMES, ORANGE, PART_NAMES, RED
+from posedistill.reporting.style import BLUE, GREY, MODEL_COLORS, MODEL_NAMES, ORANGE, RED
 from posedistill.reporting.tables import interval, number
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from posedistill.data.store.arrow import TrainStore
 from posedistill.evaluation.records import read_ground_truth
-from posedistill.keypoints import PARTS
+from posedistill.keypoints import PART_NAMES, PARTS
 from posedistill.reporting.curves import panels
 from posedistill.reporting.preparation import box_iou
-from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PART_COLORS, PART_NAMES, PINK, RED
+from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PART_COLORS, PINK, RED
 from posedistill.reporting.tables import Plain, Table
 
 SET_COLORS = (BLUE, ORANGE, GREY, GREEN, RED, PINK)

@@ -19,10 +19,10 @@ from posedistill.evaluation.evaluate import Evaluation
 from posedistill.evaluation.matching import THRESHOLDS, PartMatches
 from posedistill.evaluation.records import ALL_PARTS
 from posedistill.evaluation.wholebody import REPORTED, Matched
-from posedistill.keypoints import PARTS
+from posedistill.keypoints import PART_NAMES, PARTS
 from posedistill.reporting.curves import panels
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
-from posedistill.reporting.style import BLUE, GREY, MODEL_NAMES, ORANGE, PART_COLORS, PART_NAMES, SKY
+from posedistill.reporting.style import BLUE, GREY, MODEL_NAMES, ORANGE, PART_COLORS, SKY
 from posedistill.reporting.tables import Plain, Table, interval
 from posedistill.reporting.weaknesses import Paired, worst_persons
 
@@ -125,7 +125,7 @@ def person_sheet(
         prediction = matched.predictions.keypoints[row["predicted"]]
         box = matched.truth.box[row["person"]]
         tiles.append(prediction_beside_truth(image_of(int(row["image_id"])), box, truth, prediction, (108, 144)))
-        titles.append(f"image {row['image_id']}: OKS {100 * row['oks']:.0f}")
+        titles.append(f"image {row['image_id']}: OKS {100 * row['oks']:.0f} %")
     return contact_sheet(tiles, columns, titles)
 
 
@@ -134,7 +134,7 @@ def precision_recall_figure(parts: Mapping[str, PartMatches]) -> Figure:
     figure, (left, right) = panels(2, 3.8)
     precision = curves(parts["wholebody"]).precision[0]  # [T, R] of persons of all sizes
     for t, color in zip((0, 3, 5, 7), (SKY, BLUE, ORANGE, GREY)):
-        left.plot(RECALLS, np.clip(precision[t], 0, None), color=color, label=f"OKS ≥ {THRESHOLDS[t]:.2f}")
+        left.plot(RECALLS, np.clip(precision[t], 0, None), color=color, label=f"OKS ≥ {100 * THRESHOLDS[t]:.0f} %")
     for part, matches in parts.items():
         mean = np.clip(curves(matches).precision[0], 0, None).mean(0)
         width = 2.6 if part == "wholebody" else 1.6
@@ -168,13 +168,13 @@ MEDIAN = {"color": "white", "linewidth": 2, "alpha": 1.0}  # seen on black, too
 
 
 def oks_figure(oks: Mapping[str, NDArray]) -> Figure:
-    """How the OKS of single persons is distributed in each part (arrays of values in [0, 1], NaN where unlabelled)."""
+    """Distribution of the persons' OKS in each part, in % (given in [0, 1], NaN where unlabelled)."""
     figure, (axes,) = panels(1, 3.0)
-    values = [part[np.isfinite(part)] for part in oks.values()]
+    values = [100 * part[np.isfinite(part)] for part in oks.values()]
     sns.boxenplot(
         values, palette=[PART_COLORS[part] for part in oks], ax=axes, width=0.65, showfliers=False, line_kws=MEDIAN
     )
     axes.set_xticks(range(len(oks)), [PART_NAMES[part] for part in oks])
-    axes.set(ylim=(0, 1), title="OKS of each labelled person, from its own box", ylabel="OKS")
+    axes.set(ylim=(0, 100), title="OKS of each labelled person, from its own box", ylabel="OKS, %")
     axes.grid(axis="x", visible=False)
     return figure

@@ -12,8 +12,9 @@ from PIL import Image
 from posedistill.errors import UserError
 from posedistill.export.exported import Exported
 from posedistill.export.parity import AP_DIFFERENCE, MAX_DIFFERENCE, SAME_ARGMAX
+from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
-from posedistill.reporting.style import BLUE, ORANGE, PART_NAMES
+from posedistill.reporting.style import BLUE, ORANGE
 from posedistill.reporting.tables import Table
 
 LATENCY = Path("benchmarks/latency")  # one CSV per machine, written by  python -m posedistill benchmark latency --save

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from posedistill.keypoints import PART_NAMES
 from posedistill.reporting import published
 from posedistill.reporting.comparison import Difference, in_words
-from posedistill.reporting.style import MODEL_NAMES, PART_NAMES
+from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Table
 
 MODELS = ("teacher", "baseline", "stage1", "stage2")

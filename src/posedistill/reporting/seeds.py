@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.comparison import Difference, in_words
-from posedistill.reporting.style import MODEL_NAMES, PART_NAMES
+from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Plain, Table
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")

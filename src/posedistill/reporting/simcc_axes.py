@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from posedistill.keypoints import NAMES, PARTS
+from posedistill.keypoints import NAMES, PART_NAMES, PARTS
 from posedistill.models.simcc import SPLIT_RATIO
-from posedistill.reporting.style import PART_NAMES
 
 _LINE, _MARK = "#0072B2", "#D55E00"
 

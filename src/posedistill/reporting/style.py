@@ -19,13 +19,7 @@ DPI = 100  # figures are shown pixel for pixel: a width of 9 inches is 900 pixel
 BLUE, ORANGE, GREEN, RED, PINK, SKY, YELLOW, GREY = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#6E6E6E"),
 )
-MODEL_COLORS = {
-    "teacher": GREY,
-    "baseline": BLUE,
-    "baseline_long": SKY,
-    "stage1": ORANGE,
-    "stage2": RED,
-}
+MODEL_COLORS = {"teacher": GREY, "baseline": BLUE, "baseline_long": SKY, "stage1": ORANGE, "stage2": RED}
 MODEL_MARKERS = {"teacher": "D", "baseline": "o", "baseline_long": "v", "stage1": "s", "stage2": "^"}
 MODEL_NAMES = {
     "teacher": "teacher",
@@ -33,15 +27,6 @@ MODEL_NAMES = {
     "baseline_long": "baseline, longer",
     "stage1": "stage 1",
     "stage2": "stage 1 + 2",
-}
-PART_NAMES = {
-    "body": "body",
-    "foot": "feet",
-    "face": "face",
-    "lefthand": "left hand",
-    "righthand": "right hand",
-    "hand": "hands",
-    "wholebody": "whole body",
 }
 PART_COLORS = dict(zip((*PARTS, "hand", "wholebody"), (BLUE, SKY, GREEN, ORANGE, RED, RED, "#000000")))
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from posedistill.params import Source
+
 Format = str | Callable[[Any], str]
 MISSING = "–"
 _ZERO = re.compile(r"(?<![\d.,])[-+](0(?:\.0+)?)(?![\d.,]*\d)")
@@ -133,13 +135,16 @@ def settings_table(section: Any, prefix: str = "") -> Table:
 
 
 def _setting(value: Any) -> Any:
-    """As it stands in params.yaml, but of a source only what is given."""
+    """As it stands in params.yaml; a source shows the keys that it has and that are set."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, list | tuple) and value and hasattr(value[0], "present"):
         return "; ".join(_setting(item) for item in value)
     if hasattr(value, "present"):
-        given = ((name, item) for name, item in value.present() if item is not None)
+        pictures = isinstance(value, Source) and "step" not in value.KEYS[value.source][1]
+        given = [
+            (name, item) for name, item in value.present() if item is not None and (name != "step" or not pictures)
+        ]
         return ", ".join(
             f"{name} {_short(item) if name == 'sha256' else _plain(_setting(item))}" for name, item in given
         )
