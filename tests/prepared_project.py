@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from posedistill.data.store.arrow import StoredImage, image_batch, part_name, person_batch, write_batch, write_meta
-from posedistill.inference.pose import PoseEstimator
+from posedistill.inference.pose import Pose
 from posedistill.keypoints import PARTS
 from posedistill.models.checkpoint import save_checkpoint
 
@@ -28,7 +28,7 @@ def make_project(root, model, images=4):
     folder = root / "prepared" / "val-rendered"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    estimator = PoseEstimator(model, flip_test=True)
+    pose = Pose(model, flip_test=True)
     stored, rows, annotations = [], [], []
     for i in range(images):
         coarse = rng.integers(0, 256, (12, 16, 3), np.uint8)
@@ -36,7 +36,7 @@ def make_project(root, model, images=4):
         content = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
         stored.append(StoredImage(content, i, 160, 120, f"{i:012d}.png"))
         boxes = np.array([[5, 10, 60, 100], [80, 5, 70, 110]], np.float32)
-        for box, keypoints in zip(boxes, estimator(estimator.crop(image, boxes))):
+        for box, keypoints in zip(boxes, pose.predict(pose.crop(image, boxes))):
             keypoints[:, :2] += rng.normal(0, 1.5, (133, 2))
             keypoints[:, 2] = 2
             annotation = {"id": len(rows) + 1, "image_id": i, "category_id": 1, "iscrowd": 0, "area": 5000.0}

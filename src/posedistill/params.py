@@ -34,6 +34,16 @@ from posedistill.params_sections import (  # noqa: F401  (all are imported from 
 )
 
 
+def setting(settings: Any, key: str) -> Any:
+    """A setting by its dotted key, in sections or, as DVC records it, by leaves; None where it is missing."""
+    if not isinstance(settings, Mapping):
+        return None
+    if key in settings:
+        return settings[key]
+    section, _, rest = key.partition(".")
+    return setting(settings.get(section), rest) if rest else None
+
+
 def read_settings(path: str | Path) -> dict[str, Any]:
     """The content of a settings file as plain values: YAML 1.2 (5e-5 is a number), or JSON if it ends in .json."""
     path = Path(path)

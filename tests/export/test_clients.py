@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from posedistill.export.onnx_file import export_onnx
-from posedistill.inference.pose import PoseEstimator
+from posedistill.inference.pose import Pose
 from posedistill.models.onnx_model import OnnxModel
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
@@ -40,8 +40,8 @@ def image():
 @pytest.fixture(scope="module")
 def ours(model, image):
     """Keypoints [3, 133, 3] by PyTorch."""
-    estimator = PoseEstimator(model)
-    return estimator(estimator.crop(image, BOXES))
+    pose = Pose(model)
+    return pose.predict(pose.crop(image, BOXES))
 
 
 def mean_distance(a, b):
@@ -88,8 +88,8 @@ def test_the_script_widens_boxes_as_the_file_says(model, image, tmp_path):
     box = [str(value) for value in BOXES[0]]
     command = [sys.executable, SCRIPT, tmp_path / "wide.onnx", tmp_path / "picture.png", *box]
     rows = np.array([line.split("\t") for line in subprocess.check_output(command, text=True).splitlines()], float)
-    estimator = PoseEstimator(model, padding=1.75)
-    assert mean_distance(rows[:, 1:3], estimator(estimator.crop(image, BOXES[:1]))[0, :, :2]) <= 1
+    pose = Pose(model, padding=1.75)
+    assert mean_distance(rows[:, 1:3], pose.predict(pose.crop(image, BOXES[:1]))[0, :, :2]) <= 1
 
 
 def test_the_script_is_short_enough_to_read():
@@ -97,6 +97,6 @@ def test_the_script_is_short_enough_to_read():
 
 
 def test_our_own_onnx_prediction_is_the_same(exported, image, ours):
-    estimator = PoseEstimator(OnnxModel(exported))
-    found = estimator(estimator.crop(image, BOXES))
+    pose = Pose(OnnxModel(exported))
+    found = pose.predict(pose.crop(image, BOXES))
     assert mean_distance(found[..., :2], ours[..., :2]) <= 0.01

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from posedistill.experiments import engine
+from posedistill.params import setting
 from posedistill.pipeline.evaluation_files import METRICS
-from posedistill.pipeline.provenance import locked_settings, setting
+from posedistill.pipeline.provenance import locked_settings
 
 MODELS = ("stage1", "stage2")
 WIDTH = 120

@@ -17,7 +17,7 @@ from posedistill.errors import UserError
 from posedistill.evaluation.scoring import person_scores
 from posedistill.files import atomic_path, refuse_overwrite, write_atomic
 from posedistill.inference.drawing import draw_openpose, draw_skeletons
-from posedistill.inference.pose import Crops, PoseEstimator
+from posedistill.inference.pose import Crops, Pose
 from posedistill.inference.sources import Frame, Skipped, Source
 from posedistill.inference.videos import VideoOut
 from posedistill.progress import progress
@@ -45,7 +45,7 @@ class Predicted:
 def predict_source(
     source: Source,
     find_boxes: FindBoxes,
-    estimator: PoseEstimator,
+    pose: Pose,
     out: str | Path,
     *,
     batch: int = 32,
@@ -67,8 +67,8 @@ def predict_source(
         canvas = stack.enter_context(_Drawings(source, out, threshold)) if drawings else None
         bar = progress(total=source.count, desc="predict", unit="frames")
         stack.callback(bar.close)
-        for group in _groups(source.frames(), find_boxes, estimator, batch):
-            keypoints = estimator(Crops.join([crops for _, _, crops in group]), batch)
+        for group in _groups(source.frames(), find_boxes, pose, batch):
+            keypoints = pose.predict(Crops.join([crops for _, _, crops in group]), batch)
             points += keypoints[..., 2].size
             shown += int((keypoints[..., 2] >= threshold).sum())
             start = 0
@@ -86,14 +86,14 @@ def predict_source(
 
 
 def _groups(
-    frames: Iterator[Frame], find_boxes: FindBoxes, estimator: PoseEstimator, batch: int
+    frames: Iterator[Frame], find_boxes: FindBoxes, pose: Pose, batch: int
 ) -> Iterator[list[tuple[Frame, np.ndarray, Crops]]]:
     """Consecutive frames with their boxes and crops, together about `batch` persons."""
     group: list[tuple[Frame, np.ndarray, Crops]] = []
     persons = 0
     for frame in frames:
         boxes = find_boxes(frame)
-        group.append((frame, boxes, estimator.crop(frame.image, boxes[:, :4])))
+        group.append((frame, boxes, pose.crop(frame.image, boxes[:, :4])))
         persons += len(boxes)
         if persons >= batch or len(group) >= _MAX_FRAMES:
             yield group

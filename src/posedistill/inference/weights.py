@@ -15,6 +15,7 @@ from posedistill.models.checkpoint import model_from_checkpoint
 from posedistill.models.onnx_model import OnnxModel, PoseModel
 from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.weights_file import read_weights
+from posedistill.params import setting
 
 WEIGHTS = "models/stage2.safetensors"  # what the pipeline makes
 
@@ -39,6 +40,11 @@ def read_metadata(path: str | Path, model: PoseModel) -> Mapping[str, Any]:
     if isinstance(model, OnnxModel):
         return model.session.get_modelmeta().custom_metadata_map
     return read_weights(path)[1]
+
+
+def padding_of(metadata: Mapping[str, Any]) -> float | None:
+    """The box padding in a file's metadata, or None."""
+    return as_padding(metadata.get("box_padding")) or as_padding(setting(metadata, "settings.augment.box_padding"))
 
 
 def as_padding(value: Any) -> float | None:

@@ -8,12 +8,13 @@ from typing import Any
 from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
 from posedistill.files import refuse_overwrite, sha256_file
+from posedistill.inference.weights import padding_of
 from posedistill.models.checkpoint import Layout, load_backbone, model_from_state, save_checkpoint
 from posedistill.models.layouts import has_head, normalise, size_of
 from posedistill.models.macs import count_parameters
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.models.weights_file import read_weights
-from posedistill.pipeline.provenance import find_origin, padding_of
+from posedistill.pipeline.provenance import find_origin
 
 LAYOUTS: dict[str, Layout] = {".safetensors": "own", ".pth": "mmpose", ".pt": "mmpose"}
 

@@ -11,12 +11,13 @@ from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
 from posedistill.files import refuse_overwrite, writable_folder
+from posedistill.inference.weights import padding_of
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
 from posedistill.models.weights_file import read_weights
 from posedistill.params import ROLES, load_params
 from posedistill.pipeline.handover import hand_over, output_files
-from posedistill.pipeline.provenance import check_fresh, find_origin, padding_of
+from posedistill.pipeline.provenance import check_fresh, find_origin
 
 DESCRIPTION = (
     "Write a folder to hand a model over: safetensors, mmpose's layout (.pth) and ONNX, with settings, data hash, git "

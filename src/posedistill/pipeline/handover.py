@@ -14,12 +14,13 @@ from posedistill.errors import UserError
 from posedistill.export.model_card import CardFacts, model_card
 from posedistill.export.onnx_file import export_onnx
 from posedistill.files import sha256_file, write_atomic
+from posedistill.inference.weights import padding_of
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.macs import parameters_and_macs
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import ROLES, Params, to_settings
 from posedistill.pipeline.evaluation_files import METRICS
-from posedistill.pipeline.provenance import data_hash, git_revision, padding_of
+from posedistill.pipeline.provenance import data_hash, git_revision
 
 CARD, METADATA = "README.md", "metadata.json"
 UNKNOWN: dict[str, Any] = {"settings": {}, "metrics": None, "data_hash": None, "git_revision": None}

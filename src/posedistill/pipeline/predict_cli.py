@@ -13,7 +13,7 @@ from posedistill.errors import UserError, shorten
 from posedistill.files import printable, refuse_overwrite, writable_folder
 from posedistill.inference.boxes import Boxes, whole_image
 from posedistill.inference.detector import Detector
-from posedistill.inference.pose import PoseEstimator
+from posedistill.inference.pose import Pose
 from posedistill.inference.predict import FindBoxes, Predicted, output_files, predict_source
 from posedistill.inference.sources import Source, open_source
 from posedistill.inference.weights import WEIGHTS, describe_device, load_model
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
     writable_folder(args.out)
     _say_what_runs(args, model, device, padding)
     _say_what_is_read(args, source, find_boxes)
-    estimator = PoseEstimator(model, device, args.flip_test, padding)
+    pose = Pose(model, device, args.flip_test, padding)
     done = predict_source(
-        source, find_boxes, estimator, args.out, batch=args.batch, threshold=args.threshold, drawings=drawings
+        source, find_boxes, pose, args.out, batch=args.batch, threshold=args.threshold, drawings=drawings
     )
     notes = find_boxes.notes() if isinstance(find_boxes, Boxes) else []
     if done.shown < FEW * done.points:

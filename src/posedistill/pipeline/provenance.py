@@ -12,9 +12,9 @@ from posedistill import project
 from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError, shorten
 from posedistill.files import printable
-from posedistill.inference.weights import as_padding, read_metadata
+from posedistill.inference.weights import as_padding, padding_of, read_metadata
 from posedistill.models.onnx_model import PoseModel
-from posedistill.params import ROLES, read_settings
+from posedistill.params import ROLES, read_settings, setting
 from posedistill.pipeline.evaluation_files import METRICS
 
 # The pipeline's model files, and which model each is.
@@ -66,11 +66,6 @@ def box_padding(weights: str | Path, model: PoseModel) -> float:
     return BOX_PADDING if origin is None else origin.padding
 
 
-def padding_of(metadata: Mapping[str, Any]) -> float | None:
-    """The box padding in a file's metadata, or None."""
-    return as_padding(metadata.get("box_padding")) or as_padding(setting(metadata, "settings.augment.box_padding"))
-
-
 def trained_on(weights: str | Path, model: PoseModel) -> set[str]:
     """The kinds of sources (`synthetic`, …) that `model` was trained on; empty if unknown."""
     settings = read_metadata(weights, model).get("settings")
@@ -80,16 +75,6 @@ def trained_on(weights: str | Path, model: PoseModel) -> set[str]:
     sources = setting(settings, "data.train")
     sources = sources if isinstance(sources, list) else []
     return {str(source["source"]) for source in sources if isinstance(source, Mapping) and "source" in source}
-
-
-def setting(settings: Any, key: str) -> Any:
-    """A setting by its dotted key, in sections or, as DVC records it, by leaves; None where it is missing."""
-    if not isinstance(settings, Mapping):
-        return None
-    if key in settings:
-        return settings[key]
-    section, _, rest = key.partition(".")
-    return setting(settings.get(section), rest) if rest else None
 
 
 def locked_stages(root: str | Path = ".") -> Mapping[str, Any]:
