@@ -35,7 +35,7 @@ def draws(images: int, samples: int, seed: int) -> np.ndarray:
 def resampled_metrics(matched: Matched, samples: int = 1000, seed: int = 0, *, progress: bool = False) -> np.ndarray:
     """Metrics of bootstrap samples: [samples, 7, 10] over REPORTED and METRICS, −1 where no person counts.
 
-    With `progress`, progress is shown on standard error.
+    With `progress`, a bar on standard error.
     """
     weights = draws(len(matched.truth.image_ids), samples, seed)
     bar = progress_bar(ALL_PARTS, desc="bootstrap", unit="parts", show=progress)
@@ -45,32 +45,26 @@ def resampled_metrics(matched: Matched, samples: int = 1000, seed: int = 0, *, p
 
 def intervals(resampled: np.ndarray, level: float = 0.95) -> Intervals:
     """Percentile interval of each metric; (−1, −1) where no sample had a person."""
-    tail = 100 * (1 - level) / 2
-    return {
-        part: {metric: _percentiles(resampled[:, p, m], tail) for m, metric in enumerate(METRICS)}
-        for p, part in enumerate(REPORTED)
-    }
+    return _intervals(np.where(resampled > -1, resampled, np.nan), level, absent=-1.0)
 
 
 def paired_intervals(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Intervals:
     """Interval of the difference a − b of two resampled_metrics made with the same images, samples and seed."""
+    return _intervals(np.where((a > -1) & (b > -1), a - b, np.nan), level, absent=0.0)
+
+
+def _intervals(values: np.ndarray, level: float, absent: float) -> Intervals:
+    """Percentile intervals of values [samples, 7, 10], NaN left out; `absent` where all are NaN."""
     tail = 100 * (1 - level) / 2
-    both = (a > -1) & (b > -1)
+
+    def ends(column: np.ndarray) -> tuple[float, float]:
+        column = column[~np.isnan(column)]
+        low, high = np.percentile(column, (tail, 100 - tail)) + 0.0 if len(column) else (absent, absent)  # no −0
+        return float(low), float(high)
+
     return {
-        part: {
-            metric: _percentiles(np.where(both[:, p, m], a[:, p, m] - b[:, p, m], np.nan), tail, absent=0.0)
-            for m, metric in enumerate(METRICS)
-        }
-        for p, part in enumerate(REPORTED)
+        part: {metric: ends(values[:, p, m]) for m, metric in enumerate(METRICS)} for p, part in enumerate(REPORTED)
     }
-
-
-def _percentiles(values: np.ndarray, tail: float, absent: float = -1.0) -> tuple[float, float]:
-    values = values[~np.isnan(values) & (values > -1)] if absent < 0 else values[~np.isnan(values)]
-    if not len(values):
-        return absent, absent
-    low, high = np.percentile(values, (tail, 100 - tail)) + 0.0  # no −0
-    return float(low), float(high)
 
 
 def _part_metrics(matches: PartMatches, weights: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def person_oks(gt: Any, dt: Any, *, use_area: bool = True) -> PersonOks:
 
 
 def own_box_oks(truth: GroundTruth, predictions: Predictions) -> PersonOks:
-    """person_oks of arrays."""
+    """`person_oks` on arrays."""
     if len(predictions.image) and not (predictions.annotation_id >= 0).any():
         raise UserError("mean OKS needs predictions from the persons' own boxes: no prediction has an `annotation_id`")
     labelled = part_sums((truth.keypoints[:, :, 2] > 0).astype(np.float64)) > 0  # [G, 6]

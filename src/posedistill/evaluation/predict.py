@@ -150,7 +150,7 @@ def predict_poses(
 ) -> Poses:
     """Boxes of a validation store (default: all of it), before NMS, with the settings of `params.evaluate`.
 
-    UserError if the model was made for another input size than the settings'.
+    UserError if the model's input size differs from the settings.
     """
     if model.input_size != params.input.size:
         raise UserError(f"the model takes {model.input_size} pixels (height, width), the settings {params.input.size}")
@@ -166,7 +166,7 @@ def predict_poses(
     total = -(-len(persons) // params.evaluate.batch)
     bar = progress(batches, desc="predict", unit="batches", total=total)
     kind = torch.device(device).type
-    with torch.autocast(kind, torch.bfloat16, enabled=params.runtime.precision == "bfloat16"):  # only if asked for
+    with torch.autocast(kind, torch.bfloat16, enabled=params.runtime.precision == "bfloat16"):  # only if set
         return predict_batches(
             model,
             bar,

@@ -52,7 +52,7 @@ def evaluate_with_pycocotools(gt: Any, dt: Any, *, use_area: bool = True) -> dic
             for d in range(len(predictions.image))
             if (predictions.keypoints[d, PART_SLICES[part], 2] > 0).any()
         ]
-        with contextlib.redirect_stdout(io.StringIO()):  # COCOeval talks to standard output
+        with contextlib.redirect_stdout(io.StringIO()):  # COCOeval prints its results
             judge = COCOeval(_coco(COCO, images, persons), _coco(COCO, images, guesses), "keypoints")
             judge.params.kpt_oks_sigmas = np.asarray(SIGMAS[PART_SLICES[part]])
             judge.evaluate()

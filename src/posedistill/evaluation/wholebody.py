@@ -30,7 +30,7 @@ class Matched:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of both files was left out or changed: sentences for the user."""
+        """What was left out or changed in either file, as sentences for the user."""
         return self.truth.notes + self.predictions.notes
 
 
@@ -49,10 +49,9 @@ def evaluate_wholebody(
     Each is a path of a JSON file, the loaded object (a dict or pycocotools COCO; a list of COCO results), or arrays (a
     GroundTruth, Predictions). → part (body, foot, face, lefthand, righthand, hand, wholebody) → AP, AP50, AP75, APM,
     APL, AR, AR50, AR75, ARM, ARL, each in [0, 1], or −1 where no person counts. `hand` is the mean of left and right
-    (of the one there is, if only one).
-    Without `use_area` a person's area is 0.53 × that of its box, for data sets without areas. `reference` has
-    pycocotools' COCOeval do the work, slowly. UserError on files that are not what they should be, and on predictions
-    for images that `gt` does not list.
+    (or the only one present).
+    Without `use_area` a person's area is 0.53 × that of its box, for data sets without areas. `reference`
+    computes with pycocotools' COCOeval, slowly. UserError on malformed files and on predictions for images that `gt` does not list.
     """
     if reference:
         from posedistill.evaluation.reference import evaluate_with_pycocotools
@@ -62,7 +61,7 @@ def evaluate_wholebody(
 
 
 def metrics_of(matched: Matched) -> dict[str, dict[str, float]]:
-    """What evaluate_wholebody returns, of an evaluation that is already matched."""
+    """The result of evaluate_wholebody from an evaluation that is already matched."""
     return with_hand({part: metrics(curves(matches)) for part, matches in matched.parts.items()})
 
 

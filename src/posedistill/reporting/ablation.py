@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from posedistill.reporting import published, seeds
+from posedistill.reporting.comparison import draw_difference
 from posedistill.reporting.curves import panels
 from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
 from posedistill.reporting.tables import Table
@@ -47,24 +48,19 @@ def variants_figure(
     return figure
 
 
-def differences_figure(results: Mapping[str, Any], xlabel: str, part: str = "wholebody") -> Figure:
-    """The differences of one part, a row each, with their intervals; filled where the interval excludes 0. Small
-    strokes: the whole-body difference of each seed by itself."""
+def differences_figure(results: Mapping[str, Any], xlabel: str) -> Figure:
+    """Whole-body differences, a row each, with their intervals; filled if the interval excludes 0. Small strokes: the
+    difference of each seed alone."""
     rows = seeds.differences(results)
     figure, (axes,) = panels(1, 0.9 + 0.36 * len(rows))
     for place, (title, parts) in enumerate(rows.items()):
-        item = parts[part]
-        if part == "wholebody":
-            single = [100 * values[0] for values in results["differences"][title]["seeds"].values()]
-            axes.plot(single, np.full(len(single), place - 0.28), "|", ms=8, mew=1.8, color="#000000")
-        color = GREY if not item.significant else (BLUE if item.mean > 0 else RED)
-        axes.plot([item.low, item.high], [place, place], color=color, lw=2.2, solid_capstyle="butt")
-        axes.plot(item.mean, place, "o", ms=7, mfc=color if item.significant else "white", mec=color, mew=1.8)
+        single = [100 * values[0] for values in results["differences"][title]["seeds"].values()]
+        axes.plot(single, np.full(len(single), place - 0.28), "|", ms=8, mew=1.8, color="#000000")
+        draw_difference(axes, place, parts["wholebody"])
     axes.axvline(0, color="#000000", lw=1)
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.set(
-        xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), title="Pooled over the seeds, 95 % intervals; strokes: each seed"
-    )
+    title = "Pooled over the seeds, 95 % intervals; strokes: each seed"
+    axes.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), title=title)
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -72,23 +68,19 @@ def differences_figure(results: Mapping[str, Any], xlabel: str, part: str = "who
 def published_table(results: Mapping[str, Any], unlabelled: Mapping[str, Any] | None = None) -> Table:
     """Our AP of the variants that the literature reports too, beside the published single figures.
 
-    `unlabelled` holds the results of `make unlabelled`, if they are there: the student that never sees a label. They
-    count only where they are of the same run: where the students that learn from labels alone are the same.
+    `unlabelled`: results of `make unlabelled`, the student that never sees a label. They are used only if they belong
+    to the same run, that is, if the students trained on labels alone are the same.
     """
     if unlabelled and not _same(results["models"].get("baseline"), unlabelled["models"].get("labels")):
         unlabelled = None
 
-    def ours(found: Mapping[str, Any] | None, variant: str) -> float | None:
-        seeds = ((found or {}).get("models") or {}).get(variant, {})
-        return 100 * float(np.mean([seed["AP"]["wholebody"] for seed in seeds.values()])) if seeds else None
-
     labels, logits = published.ABLATION["labels only"], published.ABLATION["teacher's logits only, no label"]
     rows = {
-        "labels only": (ours(results, "baseline"), labels),
-        "teacher's logits, no label": (ours(unlabelled, "logits"), logits),
-        "labels + logits": (ours(results, "logit"), None),
-        "labels + features + logits (stage 1)": (ours(results, "both"), None),
-        "both stages": (ours(results, "stage2"), None),
+        "labels only": (seeds.mean_ap(results, "baseline"), labels),
+        "teacher's logits, no label": (seeds.mean_ap(unlabelled, "logits") if unlabelled else None, logits),
+        "labels + logits": (seeds.mean_ap(results, "logit"), None),
+        "labels + features + logits (stage 1)": (seeds.mean_ap(results, "both"), None),
+        "both stages": (seeds.mean_ap(results, "stage2"), None),
     }
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["here", "published"]).astype(object)
     frame = frame.where(frame.notna(), None)
@@ -109,7 +101,7 @@ def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> boo
 
 
 def conclusion(results: Mapping[str, Any]) -> str:
-    """In plain words which comparisons are told apart from zero, and which are not, as Markdown.
+    """The comparisons sorted by outcome, as Markdown.
 
     A gain or a loss counts only if the pooled interval excludes zero and every training seed has the same sign.
     """
@@ -133,22 +125,22 @@ def conclusion(results: Mapping[str, Any]) -> str:
     return "Whole-body mean OKS, in points:\n\n" + "\n".join(lines)
 
 
-def sweep_table(results: Mapping[str, Any], metric: str = "mean_oks", part: str = "wholebody") -> Table:
-    """Stage 1 for each pair of alpha (rows) and beta (columns), in %."""
+def sweep_table(results: Mapping[str, Any], metric: str = "mean_oks") -> Table:
+    """Whole-body metric of stage 1 for each pair of alpha (rows) and beta (columns), in %."""
     cells: dict[float, dict[str, float]] = {}
     for name, (alpha, beta) in results["grid"].items():
-        values = [100 * seed[metric][part] for seed in results["models"][name].values()]
+        values = [100 * seed[metric]["wholebody"] for seed in results["models"][name].values()]
         cells.setdefault(beta, {})[f"α = {alpha:g}"] = float(np.mean(values))
     frame = pd.DataFrame({f"β = {beta:g}": column for beta, column in cells.items()})
-    frame.index.name = f"whole-body {'mean OKS' if metric == 'mean_oks' else metric}, %"
+    frame.index.name = f"whole-body {seeds.metric_name(metric)}, %"
     return Table(frame, "{:.1f}")
 
 
-def sweep_figure(results: Mapping[str, Any], metric: str = "mean_oks", part: str = "wholebody") -> Figure:
+def sweep_figure(results: Mapping[str, Any]) -> Figure:
     """The grid of sweep_table as a heat map with numbers."""
-    frame = sweep_table(results, metric, part).frame
+    frame = sweep_table(results).frame
     figure, (axes,) = panels(1, 1.2 + 0.5 * len(frame), width=6.0)
     sns.heatmap(frame, annot=True, fmt=".1f", cmap="cividis", cbar=False, ax=axes, linewidths=1)
-    axes.set(title=f"Whole-body {'mean OKS' if metric == 'mean_oks' else metric}, %", ylabel="")
+    axes.set(title="Whole-body mean OKS, %", ylabel="")
     axes.tick_params(axis="y", rotation=0)
     return figure

@@ -1,9 +1,10 @@
-"""Figures and words that compare models: differences with intervals, and what is significant."""
+"""Figures and sentences that compare models: differences with intervals and their significance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from posedistill.keypoints import PART_NAMES
@@ -35,22 +36,24 @@ class Difference:
         return cls(mean, low, high)
 
 
-def forest_figure(rows: Mapping[str, Mapping[str, Difference]], title: str, height: float = 0.34) -> Figure:
+def draw_difference(axes: Axes, place: int, item: Difference) -> None:
+    """A point with its interval on row `place`, filled if the interval excludes 0."""
+    color = GREY if not item.significant else (BLUE if item.mean > 0 else RED)
+    axes.plot([item.low, item.high], [place, place], color=color, lw=2.2, solid_capstyle="butt")
+    axes.plot(item.mean, place, "o", ms=7, mfc=color if item.significant else "white", mec=color, mew=1.8)
+
+
+def forest_figure(rows: Mapping[str, Mapping[str, Difference]], title: str) -> Figure:
     """Differences (comparison → part → difference) as points with intervals; those that exclude 0 are filled."""
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
-    figure, axes = panels(len(rows), max(2.2, 0.9 + height * len(parts)))
+    figure, axes = panels(len(rows), max(2.2, 0.9 + 0.34 * len(parts)))
     items = [item for row in rows.values() for item in row.values()]
     low, high = min([0.0, *(item.low for item in items)]), max([0.0, *(item.high for item in items)])
     margin = 0.06 * (high - low) or 1.0
     for axis, (name, row) in zip(axes, rows.items()):
         for place, part in enumerate(parts):
-            if part not in row:
-                continue
-            item = row[part]
-            color = GREY if not item.significant else (BLUE if item.mean > 0 else RED)
-            axis.plot([item.low, item.high], [place, place], color=color, lw=2.2, solid_capstyle="butt")
-            fill = color if item.significant else "white"
-            axis.plot(item.mean, place, "o", ms=7, mfc=fill, mec=color, mew=1.8)
+            if part in row:
+                draw_difference(axis, place, row[part])
         axis.axvline(0, color="#000000", lw=1)
         axis.set(ylim=(len(parts) - 0.5, -0.5))
         axis.set_title(name, fontsize=12 if len(rows) < 4 else 10)
@@ -109,7 +112,7 @@ def in_words(name: str, item: Difference, what: str, positive: tuple[int, int] |
             seeds = f", with this sign in {agreeing} of {count} seeds"
             if agreeing < count:
                 verdict = f"{'above' if item.mean > 0 else 'below'} zero on these images"
-                seeds = f", but with this sign in {agreeing} of {count} seeds alone"
+                seeds = f", but with this sign in {agreeing} of {count} seeds only"
         else:
             seeds = f"; {above} of {count} seeds are above zero"
     return f"**{name}**: {item} points of {what}: {verdict}{seeds}."

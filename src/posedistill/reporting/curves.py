@@ -41,7 +41,7 @@ def panels(count: int, height: float = 3.2, width: float = 9.0) -> tuple[Figure,
 
 
 def nothing_figure(text: str) -> Figure:
-    """A figure that says why there is none."""
+    """A placeholder with the reason why there is no figure."""
     figure, (axes,) = panels(1, 0.8)
     axes.set_axis_off()
     axes.text(0, 0.5, text, va="center")

@@ -18,7 +18,7 @@ from posedistill.keypoints import PART_NAMES, PARTS
 from posedistill.reporting.curves import panels
 from posedistill.reporting.preparation import box_iou
 from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PART_COLORS, PINK, RED
-from posedistill.reporting.tables import Plain, Table
+from posedistill.reporting.tables import Plain, Table, row_table
 
 SET_COLORS = (BLUE, ORANGE, GREY, GREEN, RED, PINK)
 SET_LINES = ("-", "--", ":", "-.")
@@ -70,8 +70,12 @@ class PersonTable:
         extent[enough] = (np.nanmax(xy[enough], 1) - np.nanmin(xy[enough], 1)).max(1)
         return extent
 
+    def hands(self) -> NDArray:
+        """Extents of all left, then all right hands: float64 [2N]."""
+        return np.concatenate([self.extent("lefthand"), self.extent("righthand")])
+
     def overlap(self) -> NDArray:
-        """Largest IoU of each box with another box of its image: float64 [N], 0 where there is none."""
+        """Largest IoU of each box with another box of its image: float64 [N], 0 if alone or apart."""
         best = np.zeros(len(self.boxes))
         for image in np.unique(self.image_ids):
             rows = np.flatnonzero(self.image_ids == image)
@@ -83,7 +87,7 @@ class PersonTable:
 
 
 def funnel_table(funnels: Sequence[Mapping[str, Any]]) -> Table:
-    """What was read, what was kept, and why the rest was not; `funnels` as in prepared/report.json."""
+    """Records read and kept, and the reasons for dropping the others; `funnels` as in prepared/report.json."""
     rows = []
     for funnel in funnels:
         counts = [("read", funnel["read"], "")]
@@ -110,7 +114,7 @@ def broken_table(broken: Sequence[Mapping[str, Any]]) -> Table | Plain:
 
 
 def stores_table(sets: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What was read and what it takes; `sets` as in prepared/report.json."""
+    """Files read, and contents and size of each store; `sets` as in prepared/report.json."""
     rows = {}
     for name, entry in sets.items():
         raw = entry["sources"]
@@ -124,11 +128,9 @@ def stores_table(sets: Mapping[str, Mapping[str, Any]]) -> Table:
             "bytes per person": entry["bytes"] / entry["persons"] if entry["persons"] else None,
             "stored smaller, %": 100 * entry["reduced share"] if "reduced share" in entry else None,
         }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = "store"
     formats = dict.fromkeys(("files read", "pictures left out", "images", "persons or boxes"), "{:,}")
     formats |= {"MB read": "{:,.1f}", "MB": "{:,.1f}", "bytes per person": "{:,.0f}", "stored smaller, %": "{:.1f}"}
-    return Table(frame, formats)
+    return row_table(rows, "store", formats)
 
 
 def boxes_table(sets: Mapping[str, Mapping[str, Any]]) -> Table | Plain:
@@ -138,21 +140,15 @@ def boxes_table(sets: Mapping[str, Mapping[str, Any]]) -> Table | Plain:
         return Plain("Validation boxes are the annotated ones.")
     rows = {}
     for name, overlap in found.items():
-        recall = {f"found at IoU {step}, %": 100 * (share or 0) for step, share in overlap["recall"].items()}
-        rows[name] = {
-            "boxes": overlap["detections"],
-            "annotated persons": overlap["annotated persons"],
-            "mean best IoU": overlap["mean best IoU"],
-            **recall,
-        }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = "set"
-    shares = {name: "{:.1f}" for name in frame.columns if name.endswith("%")}
-    return Table(frame, {"boxes": "{:,}", "annotated persons": "{:,}", **shares, "mean best IoU": "{:.3f}"})
+        recall = {f"found at IoU {step}, %": f"{100 * (share or 0):.1f}" for step, share in overlap["recall"].items()}
+        counts = {"boxes": overlap["detections"], "annotated persons": overlap["annotated persons"]}
+        rows[name] = {**counts, "mean best IoU": overlap["mean best IoU"], **recall}
+    formats = {"boxes": "{:,}", "annotated persons": "{:,}", "mean best IoU": "{:.3f}"}
+    return row_table(rows, "set", formats)
 
 
 def detector_figures(sets: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
-    """`boxes_figure` where detector boxes are used; nothing where none are."""
+    """`boxes_figure` if detector boxes are used, otherwise an empty list."""
     return [boxes_figure(sets)] if any("overlap" in entry for entry in sets.values()) else []
 
 
@@ -171,20 +167,17 @@ def counts_table(sets: Mapping[str, PersonTable]) -> Table:
     """Images, persons, labelled keypoints and median sizes of each set."""
     rows = {}
     for name, persons in sets.items():
-        face, hands = persons.extent("face"), [persons.extent(part) for part in ("lefthand", "righthand")]
         rows[name] = {
             "images": len(np.unique(persons.image_ids)),
             "persons": len(persons.boxes),
             "labelled keypoints": int((persons.keypoints[..., 2] > 0).sum()),
             "median box height, px": _median(persons.boxes[:, 3]),
-            "median face, px": _median(face),
-            "median hand, px": _median(np.concatenate(hands)),
+            "median face, px": _median(persons.extent("face")),
+            "median hand, px": _median(persons.hands()),
         }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = "set"
     counts = dict.fromkeys(("images", "persons", "labelled keypoints"), "{:,}")
-    sizes = {name: "{:.0f}" for name in frame.columns if name.startswith("median")}
-    return Table(frame, {**counts, **sizes})
+    sizes = dict.fromkeys(("median box height, px", "median face, px", "median hand, px"), "{:.0f}")
+    return row_table(rows, "set", counts | sizes)
 
 
 def visibility_table(sets: Mapping[str, PersonTable]) -> Table:
@@ -217,13 +210,12 @@ def visibility_figure(sets: Mapping[str, PersonTable]) -> Figure:
 
 
 def size_figure(persons: PersonTable) -> Figure:
-    """How large persons, faces and hands are in the image, in pixels."""
+    """Sizes of persons, faces and hands in the image, in pixels."""
     figure, axes = panels(3, 2.9)
-    hands = np.concatenate([persons.extent("lefthand"), persons.extent("righthand")])
     shown = (
         ("person (box height)", persons.boxes[:, 3], "body"),
         ("face", persons.extent("face"), "face"),
-        ("hand", hands, "hand"),
+        ("hand", persons.hands(), "hand"),
     )
     for axis, (title, values, part) in zip(axes, shown):
         sns.histplot(values[np.isfinite(values)], bins=30, color=PART_COLORS[part], ax=axis, lw=0.3)
@@ -232,7 +224,7 @@ def size_figure(persons: PersonTable) -> Figure:
 
 
 def overlap_figure(persons: PersonTable) -> Figure:
-    """Persons per image, and how much boxes overlap."""
+    """Persons per image, and overlap of boxes."""
     figure, axes = panels(2, 2.9)
     _, count = np.unique(persons.image_ids, return_counts=True)
     numbers, images = np.unique(count, return_counts=True)

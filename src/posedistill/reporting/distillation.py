@@ -14,7 +14,7 @@ TERMS = ("label", "feature", "logit")
 
 
 def decay_figure(epochs: int, loss: Loss) -> Figure:
-    """r(t) over the epochs, as the settings have it."""
+    """r(t) over the epochs, as configured."""
     figure, (axes,) = panels(1, 2.4)
     values = [decay(epoch, epochs) if loss.decay else 1.0 for epoch in range(epochs)]
     axes.step([*range(epochs), epochs], [*values, values[-1]], where="post", color=BLUE)
@@ -24,7 +24,7 @@ def decay_figure(epochs: int, loss: Loss) -> Figure:
 
 
 def _stack(axes: Axes, history: pd.DataFrame, columns: dict[str, str], title: str) -> None:
-    """Shares as stacked areas, up to the last place where they were measured."""
+    """Shares as stacked areas, up to the last measurement."""
     seen = history[["epoch", *columns.values()]].dropna()
     values = seen[list(columns.values())].to_numpy(float).T
     total = np.maximum(values.sum(0), 1e-12)
@@ -48,7 +48,7 @@ def shares_figure(history: pd.DataFrame) -> Figure:
 
 
 def agreement_figure(history: pd.DataFrame) -> Figure:
-    """How often teacher and student point to the same place, beside how often the student is right, in %."""
+    """Agreement of student and teacher, and accuracy of the student, in %."""
     figure, (axes,) = panels(1, 2.8)
     lines = (("agreement", "agrees with the teacher", ORANGE, "-"), ("accuracy", "right by the labels", GREEN, "--"))
     for column, name, color, style in lines:

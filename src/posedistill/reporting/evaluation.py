@@ -23,7 +23,7 @@ from posedistill.keypoints import PART_NAMES, PARTS
 from posedistill.reporting.curves import panels
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
 from posedistill.reporting.style import BLUE, GREY, MODEL_NAMES, ORANGE, PART_COLORS, SKY
-from posedistill.reporting.tables import Plain, Table, interval
+from posedistill.reporting.tables import Plain, Table, interval, row_table
 from posedistill.reporting.weaknesses import Paired, worst_persons
 
 PART_STYLES = {
@@ -49,12 +49,9 @@ def metrics_table(
         row |= {name: found[name] for name in COLUMNS}
         row |= {"AR": found["AR"], "AR 95 %": _ends(ends.get("AR")), "mean OKS": metrics["mean_oks"][part]}
         rows[PART_NAMES[part]] = row
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = name
     formats = dict.fromkeys(("AP", *COLUMNS, "AR", "mean OKS"), _percent)
-    return Table(
-        frame, formats, "Intervals: bootstrap over images. M and L: persons of 32² to 96² and over 96² pixels."
-    )
+    note = "Intervals: bootstrap over images. M and L: persons of 32² to 96² and over 96² pixels."
+    return row_table(rows, name, formats, note)
 
 
 def _percent(value: float) -> str:
@@ -109,7 +106,7 @@ def image_reader(val_set: str) -> Callable[[int], Image.Image]:
 
 
 def other_sets(evaluation: Evaluation) -> list[Any]:
-    """Tables of further validation sets, or a sentence that there is none."""
+    """Tables of the further validation sets, or a sentence in their place."""
     if not evaluation.others:
         return [Plain("There is one validation set.")]
     return [metrics_table(other.content(), other.intervals, other.val_set) for other in evaluation.others]

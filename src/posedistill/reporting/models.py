@@ -10,7 +10,7 @@ from posedistill.keypoints import PART_NAMES
 from posedistill.reporting import published
 from posedistill.reporting.comparison import Difference, in_words
 from posedistill.reporting.style import MODEL_NAMES
-from posedistill.reporting.tables import Table
+from posedistill.reporting.tables import Table, row_table
 
 MODELS = ("teacher", "baseline", "stage1", "stage2")
 # What is compared: title → (model, minus model).
@@ -49,11 +49,9 @@ def _model_rows(comparison: Comparison) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for model, found in comparison.metrics.items():
         row: dict[str, Any] = {f"AP {PART_NAMES[part]}": 100 * found[part]["AP"] for part in PARTS}
-        gain = _over_baseline(comparison.ap, model)
-        row["AP gain [95 %]"] = str(gain) if gain else None
+        row["AP gain [95 %]"] = _over_baseline(comparison.ap, model)
         row["mean OKS"] = 100 * found["mean_oks"]["wholebody"]
-        gain = _over_baseline(comparison.oks, model)
-        row["OKS gain [95 %]"] = str(gain) if gain else None
+        row["OKS gain [95 %]"] = _over_baseline(comparison.oks, model)
         rows[MODEL_NAMES[model]] = row
     return rows
 
@@ -69,9 +67,9 @@ def _models_table(rows: dict[str, dict[str, Any]], corner: str, note: str = "", 
     return Table(frame, {name: formats[name] for name in frame.columns if name in formats}, note, marked=list(marked))
 
 
-def _over_baseline(differences: Mapping[str, Mapping[str, Difference]], model: str) -> Difference | None:
-    found = [parts["wholebody"] for title, parts in differences.items() if PAIRS.get(title) == (model, "baseline")]
-    return found[0] if found else None
+def _over_baseline(differences: Mapping[str, Mapping[str, Difference]], model: str) -> str | None:
+    found = (str(parts["wholebody"]) for title, parts in differences.items() if PAIRS.get(title) == (model, "baseline"))
+    return next(found, None)
 
 
 def other_sets_tables(comparison: Comparison) -> list[Table]:
@@ -80,7 +78,7 @@ def other_sets_tables(comparison: Comparison) -> list[Table]:
 
 
 def verdicts(comparison: Comparison) -> str:
-    """What the intervals say of mean OKS, one line a pair, as Markdown; each further validation set under its name."""
+    """Differences in mean OKS in words, a line per pair, as Markdown; further validation sets under their names."""
     lines = [f"- {in_words(title, parts['wholebody'], 'mean OKS')}" for title, parts in comparison.oks.items()]
     for name, other in comparison.others.items():
         lines += ["", f"On {name}:", "", verdicts(other)]
@@ -92,15 +90,14 @@ def differences_table(differences: Mapping[str, Mapping[str, Difference]], metri
     rows = {
         title: {PART_NAMES[part]: str(item) for part, item in parts.items()} for title, parts in differences.items()
     }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = f"{metric}, points [95 %]"
-    return Table(frame)
+    return row_table(rows, f"{metric}, points [95 %]")
 
 
 def part_values(comparison: Comparison, metric: str = "mean_oks") -> dict[str, dict[str, float]]:
     """Model → part → mean OKS (or AP) in %."""
-    values: dict[str, dict[str, float]] = {}
-    for model, found in comparison.metrics.items():
-        of_part = found["mean_oks"] if metric == "mean_oks" else {part: found[part][metric] for part in PARTS}
-        values[model] = {part: 100 * of_part[part] for part in PARTS}
-    return values
+    return {
+        model: {
+            part: 100 * (found["mean_oks"][part] if metric == "mean_oks" else found[part][metric]) for part in PARTS
+        }
+        for model, found in comparison.metrics.items()
+    }

@@ -119,7 +119,7 @@ def prediction_beside_truth(
 ) -> Image.Image:
     """The person twice: truth on the left, prediction on the right (keypoints [133, 3] in pixels of the image).
 
-    Predicted points are drawn where something is labelled, however unsure, and elsewhere from the score `threshold` on.
+    Predicted points are drawn where a label exists, whatever their score, and elsewhere above `threshold`.
     """
     cut, true_points = crop_person(image, box, truth, size)
     _, predicted_points = crop_person(image, box, prediction, size)

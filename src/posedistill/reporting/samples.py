@@ -62,7 +62,7 @@ def crops_sheet(store: TrainStore, rows: Sequence[int], height: int = 200) -> Im
 def augmented_sheet(
     store: TrainStore, augment: Augment, size: Input, persons: int = 3, times: int = 8, seed: int = 0
 ) -> Image.Image:
-    """Rows of one person each: what the model sees of it in `times` epochs, with the labels that are left."""
+    """Rows of one person each: its model inputs in `times` epochs, with the remaining labels."""
     tiles = []
     for row in spread(persons, len(store)):
         record = store[int(row)]

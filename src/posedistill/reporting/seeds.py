@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.comparison import Difference, in_words
 from posedistill.reporting.style import MODEL_NAMES
-from posedistill.reporting.tables import Plain, Table
+from posedistill.reporting.tables import Plain, Table, row_table
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")
 
@@ -24,11 +23,22 @@ def spread_table(results: Mapping[str, Any], metric: str, names: Mapping[str, st
             row[PART_NAMES[part]] = _mean_and_spread(values)
         row["each seed, whole body"] = ", ".join(f"{100 * seed[metric]['wholebody']:.1f}" for seed in seeds.values())
         rows[names.get(model, model)] = row
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = {"mean_oks": "mean OKS"}.get(metric, metric) + ", %"
-    count, seeds_listed = len(results["seeds"]), _list(results["seeds"])
-    notes = f"Mean ± standard deviation over {count} training seeds ({seeds_listed})."
-    return Table(frame, notes=notes if count > 1 else f"One training seed ({seeds_listed}): its spread is not known.")
+    count, listed = len(results["seeds"]), ", ".join(map(str, results["seeds"]))
+    notes = f"Mean ± standard deviation over {count} training seeds ({listed})."
+    if count == 1:
+        notes = f"One training seed ({listed}): the spread is unknown."
+    return row_table(rows, f"{metric_name(metric)}, %", notes=notes)
+
+
+def metric_name(metric: str) -> str:
+    """A metric as tables name it."""
+    return "mean OKS" if metric == "mean_oks" else metric
+
+
+def mean_ap(results: Mapping[str, Any], model: str) -> float | None:
+    """Whole-body AP in %, mean over the seeds; None if the model was not trained."""
+    found = results["models"].get(model)
+    return 100 * float(np.mean([seed["AP"]["wholebody"] for seed in found.values()])) if found else None
 
 
 def differences(results: Mapping[str, Any]) -> dict[str, dict[str, Difference]]:
@@ -47,13 +57,11 @@ def differences_table(results: Mapping[str, Any]) -> Table:
         single = results["differences"][title]["seeds"].values()
         row["each seed, whole body"] = ", ".join(f"{100 * values[0]:+.1f}" for values in single)
         rows[title] = row
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = "mean OKS, points [95 %]"
-    return Table(
-        frame,
-        notes="Pooled: each person's OKS averaged over the seeds, then a paired bootstrap over images. The interval "
-        "says how sure the difference is on other images; how much it varies with the seed is in the last column.",
+    notes = (
+        "Pooled: each person's OKS averaged over the seeds, then a paired bootstrap over images. The interval covers "
+        "the choice of images alone; the last column shows the variation with the seed."
     )
+    return row_table(rows, "mean OKS, points [95 %]", notes=notes)
 
 
 def words(results: Mapping[str, Any]) -> str:
@@ -66,18 +74,16 @@ def words(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def by_seed(
-    results: Mapping[str, Any], metric: str = "mean_oks", part: str = "wholebody"
-) -> dict[str, dict[str, float]]:
-    """One metric in %: model → seed → value."""
+def by_seed(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Whole-body mean OKS in %: model → seed → value."""
     return {
-        model: {seed: 100 * found[metric][part] for seed, found in seeds.items()}
+        model: {seed: 100 * found["mean_oks"]["wholebody"] for seed, found in seeds.items()}
         for model, seeds in results["models"].items()
     }
 
 
 def longer_note(results: Mapping[str, Any]) -> str:
-    """How the longer baseline was made, as a sentence; nothing without results."""
+    """How the longer baseline was trained, as a sentence; empty without results of it."""
     if "long" not in results:
         return ""
     long = results["long"]
@@ -88,17 +94,9 @@ def longer_note(results: Mapping[str, Any]) -> str:
 
 
 def remark(note: str) -> list[Plain]:
-    """A note on where the results come from, to be displayed; nothing where there is none."""
+    """The note on the origin of the results as something to display; empty without a note."""
     return [Plain(note)] if note else []
 
 
-def _spread(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
 def _mean_and_spread(values: list[float]) -> str:
-    return f"{np.mean(values):.1f}" + (f" ± {_spread(values):.1f}" if len(values) > 1 else "")
-
-
-def _list(values: list[int]) -> str:
-    return ", ".join(map(str, values))
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")

@@ -1,4 +1,4 @@
-"""How a keypoint is read off: the crop, and the two SimCC axes of one keypoint beside it."""
+"""Decoding of one keypoint: the crop with its two SimCC axes."""
 
 import io
 

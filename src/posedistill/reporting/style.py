@@ -1,4 +1,4 @@
-"""One look for all figures, and their way into a report: the same bytes at every run."""
+"""Common style of all figures, and reproducible saving: the same bytes on every run."""
 
 import io
 from pathlib import Path

@@ -104,6 +104,16 @@ class Table:
         return self.markdown()
 
 
+def row_table(
+    rows: Mapping[str, Mapping[str, Any]],
+    corner: str,
+    formats: Mapping[str, Format] | Format | None = None,
+    notes: str | Sequence[str] = (),
+) -> Table:
+    """A table of rows, name → column → value, with `corner` as the head of the first column."""
+    return Table(pd.DataFrame.from_dict(dict(rows), orient="index").rename_axis(corner), formats, notes)
+
+
 class Plain:
     """A sentence as a notebook shows it."""
 

@@ -1,4 +1,4 @@
-"""Where a model loses: tables that help to improve it, made from one matched evaluation."""
+"""Tables of a model's weaknesses, from one matched evaluation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Paired:
 
 
 def pair_persons(matched: Matched) -> Paired:
-    """Each labelled person with its own box's prediction, or, without such, with the one of highest whole-body OKS.
+    """Each labelled person with the prediction from its own box, or else with the one of highest whole-body OKS.
 
     Persons in images without predictions are left out.
     """
@@ -70,39 +70,30 @@ def _nearest(matched: Matched, persons: np.ndarray) -> np.ndarray:
 
 
 def keypoint_table(paired: Paired) -> pd.DataFrame:
-    """Per keypoint: how often labelled, mean similarity, median normalised error, and PCK at shares of the box."""
-    rows = []
-    for k, name in enumerate(NAMES):
-        error = paired.distance[~np.isnan(paired.distance[:, k]), k]
-        rows.append(
-            {
-                "keypoint": name,
-                "part": next(part for part, where in PARTS.items() if where.start <= k < where.stop),
-                "labelled": len(error),
-                "similarity": _mean(paired.similarity[:, k]),
-                "error": float(np.median(error)) if len(error) else np.nan,
-                **{f"PCK@{share:g}": float((error <= share).mean()) if len(error) else np.nan for share in PCK},
-            }
-        )
-    return pd.DataFrame(rows)
+    """Per keypoint: number of labels, mean similarity, median normalised error, and PCK at shares of the box."""
+    return pd.DataFrame(
+        [
+            {"keypoint": NAMES[k], "part": part, **_errors(paired, slice(k, k + 1))}
+            for part, where in PARTS.items()
+            for k in range(where.start, where.stop)
+        ]
+    )
 
 
 def part_table(paired: Paired) -> pd.DataFrame:
     """The same per part, over all its labelled keypoints."""
-    rows = []
-    for part, where in PARTS.items():
-        error = paired.distance[:, where]
-        error = error[~np.isnan(error)]
-        rows.append(
-            {
-                "part": part,
-                "labelled": len(error),
-                "similarity": _mean(paired.similarity[:, where]),
-                "error": float(np.median(error)) if len(error) else np.nan,
-                **{f"PCK@{share:g}": float((error <= share).mean()) if len(error) else np.nan for share in PCK},
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{"part": part, **_errors(paired, where)} for part, where in PARTS.items()])
+
+
+def _errors(paired: Paired, where: slice) -> dict[str, float]:
+    error = paired.distance[:, where]
+    error = error[~np.isnan(error)]
+    return {
+        "labelled": len(error),
+        "similarity": _mean(paired.similarity[:, where]),
+        "error": float(np.median(error)) if len(error) else np.nan,
+        **{f"PCK@{share:g}": float((error <= share).mean()) if len(error) else np.nan for share in PCK},
+    }
 
 
 def lost_oks_table(paired: Paired) -> pd.DataFrame:
@@ -126,22 +117,19 @@ def lost_oks_table(paired: Paired) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def size_table(
-    matched: Matched, parts: tuple[str, ...] = ("wholebody", "body", "foot", "face", "lefthand", "righthand")
-) -> pd.DataFrame:
+def size_table(matched: Matched) -> pd.DataFrame:
     """AP by the size of the person (square root of its area, SIZE_EDGES): a row for each range; NaN where empty."""
     edges = [*(float(edge) ** 2 for edge in SIZE_EDGES), 1e10]
     ranges = [(low, np.nextafter(high, 0)) for low, high in pairwise(edges)]
     found = match_parts(matched.truth, matched.predictions, ranges)
-    curve = {part: curves(found[part]) for part in parts}
+    precision = {part: curves(found[part]).precision for part in ("wholebody", *PARTS)}
     rows = []
     for i, low in enumerate(SIZE_EDGES):
         high = SIZE_EDGES[i + 1] if i + 1 < len(SIZE_EDGES) else None
         row: dict = {"size": f"{low}–{high} px" if high else f"> {low} px"}
         row["persons"] = int(found["wholebody"].persons[i].sum())
-        for part in parts:
-            value = float(curve[part].precision[i].mean())
-            row[part] = value if value > -1 else np.nan
+        for part, values in precision.items():
+            row[part] = float(values[i].mean()) if values[i].mean() > -1 else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
 

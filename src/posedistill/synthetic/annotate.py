@@ -16,7 +16,7 @@ DETAILS = {"face": (MIN_FACE, 0.5, 0.45), "lefthand": (MIN_HAND, 0.5, 0.5), "rig
 
 
 def annotate(scene: Scene, image_id: int) -> list[dict[str, Any]]:
-    """One entry a person of whom enough can be seen; `id` is left to the caller. Extra keys: mode, frame."""
+    """One entry per sufficiently visible person, without `id`. Extra keys: mode, frame."""
     height, width = scene.image.shape[:2]
     entries = []
     for person in scene.persons:
@@ -45,7 +45,7 @@ def annotate(scene: Scene, image_id: int) -> list[dict[str, Any]]:
 
 
 def _detail(part: str, person: RenderedPerson, width: int, height: int) -> dict[str, Any]:
-    """Keypoints, box and validity of a face or a hand: zeros where too little of it can be seen."""
+    """Keypoints, box and validity of a face or a hand: zeros if too little of it is visible."""
     smallest, inside_share, visible_share = DETAILS[part]
     points = person.keypoints[PARTS[part]]
     inside = points[:, 2] > 0

@@ -1,4 +1,4 @@
-"""Arms and hands: where a hand goes, the elbow that gets it there, and the fingers.
+"""Arms and hands: goals of the wrist, inverse kinematics of the elbow, and fingers.
 
 An arm is posed from its goal: a place for the wrist relative to the body, reached by two-bone inverse kinematics with
 the elbow pointing down, outwards and back, as elbows do. Angles drawn joint by joint look dislocated far more often.

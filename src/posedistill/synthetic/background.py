@@ -1,4 +1,4 @@
-"""What stands behind people: cloudy colours, a floor, flat shapes; and an occluder in front of them.
+"""Backgrounds (cloudy colours, a floor, flat shapes) and occluders.
 
 Everything is 8-bit integer work of Pillow and OpenCV, which comes out the same on every machine.
 """

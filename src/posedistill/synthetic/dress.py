@@ -65,7 +65,7 @@ class Dressed:
 
 
 class Tailor:
-    """Dresses people; holds what is the same for all of them."""
+    """Dresses people; holds the data shared by all of them."""
 
     def __init__(self, body: Body, wardrobe: Wardrobe) -> None:
         self.body, self.wardrobe = body, wardrobe

@@ -45,8 +45,8 @@ def render_dataset(
     first person the picture shows). Picture i depends on (seed, i) and the options alone: any number of workers gives
     the same bytes, and the first n pictures of a larger set are those of a smaller one.
 
-    workers: processes; None = all cores of this process. An interrupted call continues where it was; a finished one
-    returns at once; one with other settings or another renderer starts over.
+    workers: processes; None = all cores of this process. An interrupted call resumes; a finished one returns at
+    once; other settings or another renderer start over.
     Raises UserError for a missing asset or impossible numbers.
     """
     if images < 1:

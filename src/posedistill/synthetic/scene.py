@@ -222,7 +222,7 @@ def _join(people: list[Dressed]) -> _Mesh:
 
 
 def _subject(rng: Rng, person: _Placed, frame: str) -> np.ndarray:
-    """World points that the camera shall hold."""
+    """World points to be framed."""
     k = person.keypoints
     face, hands = k[PARTS["face"]], np.concatenate([k[PARTS["lefthand"]], k[PARTS["righthand"]]])
     if frame == "full":

@@ -1,4 +1,4 @@
-"""Who a person is: body shape and facial expression."""
+"""Body shape and facial expression of a person."""
 
 from __future__ import annotations
 
