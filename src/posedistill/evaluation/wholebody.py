@@ -51,7 +51,8 @@ def evaluate_wholebody(
     APL, AR, AR50, AR75, ARM, ARL, each in [0, 1], or −1 where no person counts. `hand` is the mean of left and right
     (or the only one present).
     Without `use_area` a person's area is 0.53 × that of its box, for data sets without areas. `reference`
-    computes with pycocotools' COCOeval, slowly. UserError on malformed files and on predictions for images that `gt` does not list.
+    computes with pycocotools' COCOeval, slowly. UserError on malformed files and on predictions for images
+    that `gt` does not list.
     """
     if reference:
         from posedistill.evaluation.reference import evaluate_with_pycocotools
