@@ -1,5 +1,6 @@
 """The measurements run and say what they claim; their numbers are judged where they are made."""
 
+import argparse
 import csv
 
 import pytest
@@ -57,9 +58,9 @@ def test_operations_of_a_step():
 
 
 def test_small_settings_are_complete_and_render_little(tmp_path):
-    P = from_settings(settings(SMALL, tmp_path))
-    assert (P.input.size, P.data.train[0].images, P.student.size) == ((64, 64), SMALL.images, "n")
-    assert P.data.root == str(tmp_path)
+    params = from_settings(settings(SMALL, tmp_path))
+    assert (params.input.size, params.data.train[0].images, params.student.size) == ((64, 64), SMALL.images, "n")
+    assert params.data.root == str(tmp_path)
 
 
 def test_epochs_fill_the_time_but_are_at_least_one():
@@ -68,8 +69,6 @@ def test_epochs_fill_the_time_but_are_at_least_one():
 
 
 def test_a_part_that_does_not_exist(capsys):
-    import argparse
-
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     with pytest.raises(SystemExit):
@@ -79,8 +78,6 @@ def test_a_part_that_does_not_exist(capsys):
 
 
 def test_without_a_gpu_one_line(monkeypatch):
-    import argparse
-
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)

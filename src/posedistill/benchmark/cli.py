@@ -1,4 +1,4 @@
-"""`python -m posedistill benchmark`: what this machine does in a second, with its name in the file."""
+"""`python -m posedistill benchmark`: measures this machine; its name is in the file names."""
 
 import argparse
 import importlib
@@ -7,8 +7,8 @@ import importlib
 PARTS = {
     "data": ("posedistill.benchmark.data", "persons/s of the data path, step by step"),
     "train": ("posedistill.benchmark.training", "distillation steps on the CPU, in units of a matrix product"),
-    "latency": ("posedistill.benchmark.latency", "a prediction over batch sizes, PyTorch and onnxruntime"),
-    "gpu": ("posedistill.benchmark.gpu", "a card: steps, memory, loader, and a short real training"),
+    "latency": ("posedistill.benchmark.latency", "the latency of a prediction by batch size, PyTorch and onnxruntime"),
+    "gpu": ("posedistill.benchmark.gpu", "a GPU: steps, memory, loader, and a short real training"),
 }
 DEFAULT = ("data", "train")
 
@@ -23,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen = (args.part,) if args.part else DEFAULT
-    for name in chosen:
+    for name in (args.part,) if args.part else DEFAULT:
         module = importlib.import_module(PARTS[name][0])
         parser = argparse.ArgumentParser(prog=f"posedistill benchmark {name}")
         module.add_arguments(parser)

@@ -1,7 +1,7 @@
 """Throughput of the data path on one core, step by step, and what travels to the device.
 
 Times are CPU times of one thread, so that other load on the machine hardly matters; the row `torch.mm` (1024x1024x1024,
-float32) says how fast the core was at that moment.
+float32) is the speed of the core at that moment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from posedistill import project
-from posedistill.benchmark.machine import Row, add_output, output_path, parse_size, print_rows, write_rows
+from posedistill.benchmark.machine import Row, add_output, output_path, parse_size, report
 from posedistill.data.feed import augment as augmentation
 from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.feed.loader import TrainLoader
@@ -45,7 +45,6 @@ BATCH = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `benchmark data`."""
     parser.description = (
         "Training samples per second and core: the worker alone, the device part, both; on rendered people and, where "
         "present, on the real photographs of the tests."
@@ -59,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write."""
     size, output = parse_size("--input", args.input), output_path(args)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -68,14 +66,12 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with patch.dict(os.environ, POSEDISTILL_CHECKPOINTS=f"{folder}/checkpoints"):  # none in the project
-                for name, P in _data_sets(args, size, Path(folder)):
-                    found = measure(P, Path(folder) / name, samples=args.samples, repeats=args.repeats)
+                for name, params in _data_sets(args, size, Path(folder)):
+                    found = measure(params, Path(folder) / name, samples=args.samples, repeats=args.repeats)
                     rows += [{"data": name, "input": f"{size[0]}x{size[1]}", **row} for row in found]
         finally:
             torch.set_num_threads(threads)
-    print_rows(rows)
-    write_rows(output, rows)
-    print(f"written to {output}")
+    report(output, rows)
     return 0
 
 
@@ -101,13 +97,13 @@ def _data_sets(args: argparse.Namespace, size: tuple[int, int], folder: Path) ->
     yield of("rendered", folder / "people", "annotations.json", "images")
 
 
-def measure(P: Params, out: Path, *, samples: int, repeats: int) -> list[Row]:
+def measure(params: Params, out: Path, *, samples: int, repeats: int) -> list[Row]:
     """The rows of one data set, which is prepared in the folder `out`."""
     start = time.perf_counter()
-    prepare(P, out, workers=1, progress=False)
+    prepare(params, out, workers=1, progress=False)
     prepared = time.perf_counter() - start
     store = TrainStore(out / "train")
-    times = step_times(store, P, samples, repeats)
+    times = step_times(store, params, samples, repeats)
     worker, device = times["worker"], times["device"]
     bytes_stored = sum(file.stat().st_size for file in files_below(out / "train"))
 
@@ -120,48 +116,42 @@ def measure(P: Params, out: Path, *, samples: int, repeats: int) -> list[Row]:
     def within_worker(step: str, seconds: np.ndarray) -> Row:
         return timed(step, seconds, share_of_worker=round(float(np.median(seconds) / np.median(worker)), 3))
 
+    square = torch.ones(1024, 1024)
+    product = min(_timed(lambda: torch.mm(square, square))[0] for _ in range(5))
     return [
         within_worker("worker", worker),
         *(within_worker(f"worker: {step}", times[step]) for step in ("decode", "warp", "draw")),
         within_worker("worker for a GPU, with median blur", worker + times["median blur"]),
         timed("device", device),
         timed("worker + device", worker + device),
-        {"step": "loader, all workers", "persons_per_s": round(_loader_rate(store, P), 1)},
-        {"step": "bytes per person to the device", "value": _bytes_per_person(store, P)},
+        {"step": "loader, all workers", "persons_per_s": round(_loader_rate(store, params), 1)},
+        {"step": "bytes per person to the device", "value": _bytes_per_person(store, params)},
         {"step": "bytes per person in the store", "value": bytes_stored // len(store)},
         {"step": "prepare, one process", "persons_per_s": round(len(store) / prepared, 1)},
-        {"step": "torch.mm", "ms": round(1000 * _product(), 2)},
+        {"step": "torch.mm", "ms": round(1000 * product, 2)},
     ]
 
 
-def _product() -> float:
-    """CPU seconds of a matrix product, the least of five."""
-    square = torch.ones(1024, 1024)
-    return min(_timed(lambda: torch.mm(square, square))[0] for _ in range(5))
-
-
-def step_times(store: TrainStore, P: Params, samples: int, repeats: int) -> dict[str, np.ndarray]:
+def step_times(store: TrainStore, params: Params, samples: int, repeats: int) -> dict[str, np.ndarray]:
     """CPU seconds [repeats] for `samples` samples: the worker, its steps, and the device part."""
-    _repetition(store, P, samples, 0)  # warms up
-    runs = [_repetition(store, P, samples, seed) for seed in range(1, repeats + 1)]
+    _repetition(store, params, samples, 0)  # warms up
+    runs = [_repetition(store, params, samples, seed) for seed in range(1, repeats + 1)]
     result = {step: np.array([run[step] for run in runs]) for step in runs[0]}
     result["draw"] = result["worker"] - result["decode"] - result["warp"]
     return result
 
 
-def _repetition(store: TrainStore, P: Params, samples: int, seed: int) -> dict[str, float]:
+def _repetition(store: TrainStore, params: Params, samples: int, seed: int) -> dict[str, float]:
     jobs = [(i % len(store), i // len(store)) for i in range(samples)]
 
-    def draw() -> list[augmentation.Sample]:
-        return [
-            augmentation.sample_train(store[index], P.augment, P.input, np.random.default_rng([seed, epoch, index]))
-            for index, epoch in jobs
-        ]
+    def draw_one(index: int, epoch: int) -> augmentation.Sample:
+        rng = np.random.default_rng([seed, epoch, index])
+        return augmentation.sample_train(store[index], params.augment, params.input, rng)
 
-    worker, drawn = _timed(draw)
+    worker, drawn = _timed(lambda: [draw_one(index, epoch) for index, epoch in jobs])
     views = [(store[index], sample.matrix) for (index, _), sample in zip(jobs, drawn)]
-    viewed, _ = _timed(lambda: [augmentation.view_of(record, matrix, P.input.size) for record, matrix in views])
-    parts = [_decoded(record, matrix, P.input.size) for record, matrix in views]
+    viewed, _ = _timed(lambda: [augmentation.view_of(record, matrix, params.input.size) for record, matrix in views])
+    parts = [_decoded(record, matrix, params.input.size) for record, matrix in views]
     decoded, _ = _timed(lambda: [jpeg.decode(*part) for part in parts if part])
     images = torch.from_numpy(np.stack([sample.image for sample in drawn]))
     changes = torch.from_numpy(np.stack([sample.changes for sample in drawn]))
@@ -178,18 +168,18 @@ def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _decoded(record, matrix: np.ndarray, size: tuple[int, int]):  # type: ignore[no-untyped-def]
-    """Arguments with which `view_of` decodes this view."""
+    """The arguments of `view_of`'s decoding of this view; None if nothing of the image is in it."""
     box = augmentation.visible_part(matrix, size)
     if box[2] < 0 or box[3] < 0 or box[0] >= record.width or box[1] >= record.height:
         return None
     return record.jpeg, record.segments, record.width, record.height, box
 
 
-def _loader_rate(store: TrainStore, P: Params, seconds: float = 4.0) -> float:
+def _loader_rate(store: TrainStore, params: Params, seconds: float = 4.0) -> float:
     """Persons/s of wall time through the loader with its worker processes."""
     workers = min(16, max(1, cores() - 1))
     batch = min(BATCH, len(store))
-    with TrainLoader(store, P.input, lambda _: P.augment, batch=batch, seed=0, workers=workers) as loader:
+    with TrainLoader(store, params.input, lambda _: params.augment, batch=batch, seed=0, workers=workers) as loader:
 
         def persons_of(epoch: int) -> int:
             return sum(len(batch.images) for batch in loader.epoch(epoch))
@@ -202,7 +192,7 @@ def _loader_rate(store: TrainStore, P: Params, seconds: float = 4.0) -> float:
         return persons / (time.perf_counter() - start)
 
 
-def _bytes_per_person(store: TrainStore, P: Params) -> int:
+def _bytes_per_person(store: TrainStore, params: Params) -> int:
     batch = min(4, len(store))
-    first = next(TrainLoader(store, P.input, lambda _: P.augment, batch=batch, seed=0).epoch(0))
+    first = next(TrainLoader(store, params.input, lambda _: params.augment, batch=batch, seed=0).epoch(0))
     return sum(values.nbytes for values in (first.images, first.keypoints, first.changes)) // batch

@@ -1,6 +1,6 @@
-"""A card in under nine minutes: the distillation step, its memory, the loader beside it, and a short real training.
+"""A GPU in under nine minutes: the distillation step, its memory, the loader beside it, and a short real training.
 
-Renders its own data with all cores. Every part has its share of the time, so that a slow machine gives fewer numbers
+Renders its own data with all cores. Each part has a share of the time, so that a slow machine gives fewer numbers
 rather than none. `--small` runs the same parts in miniature, on the CPU too.
 """
 
@@ -13,9 +13,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, count, islice
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -78,17 +79,6 @@ SMALL = GpuPlan(
 )
 
 
-class Clock:
-    """How much of the time is left."""
-
-    def __init__(self, minutes: float) -> None:
-        self.end = time.monotonic() + 60 * minutes
-
-    def left(self) -> float:
-        """Seconds."""
-        return self.end - time.monotonic()
-
-
 def settings(plan: GpuPlan, data_root: Path) -> dict[str, Any]:
     """The GPU recipe with the plan's changes, on rendered data."""
     recipe = settings_of("gpu-rendered")
@@ -105,15 +95,9 @@ def settings(plan: GpuPlan, data_root: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def workshop(folder: Path) -> Iterator[None]:
     """Work in `folder` as in a project of its own."""
-    before, here = dict(os.environ), Path.cwd()
-    os.environ |= {"POSEDISTILL_ROOT": str(folder), "POSEDISTILL_CHECKPOINTS": str(folder / ".checkpoints")}
-    os.chdir(folder)
-    try:
+    own = {"POSEDISTILL_ROOT": str(folder), "POSEDISTILL_CHECKPOINTS": str(folder / ".checkpoints")}
+    with patch.dict(os.environ, own), contextlib.chdir(folder):
         yield
-    finally:
-        os.chdir(here)
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def synchronise(device: Device) -> None:
@@ -122,7 +106,7 @@ def synchronise(device: Device) -> None:
 
 
 def matrix_rate(device: Device) -> float:
-    """Floating-point operations a second of a large matrix product in the device's precision, measured."""
+    """Floating-point operations per second of a large matrix product in the device's precision, measured."""
     side, repeats = (8192, 20) if device.cuda else (512, 3)
     left, right = (torch.randn(side, side, device=device.device, dtype=device.precision) for _ in range(2))
     torch.mm(left, right)
@@ -135,8 +119,8 @@ def matrix_rate(device: Device) -> float:
 
 
 def operations(teacher: str | None, student: str, size: tuple[int, int]) -> float:
-    """Floating-point operations a person: a forward pass of what is frozen, forward and twice that backward of what is
-    trained."""
+    """Floating-point operations per person: a forward pass of the frozen model, and three times that of the trained one
+    (its backward pass costs two forward passes)."""
     trained = 2.0 * count_macs(build_rtmpose(student, size))
     if teacher is None:  # of the head alone, which is little beside the backbone
         return trained
@@ -146,15 +130,12 @@ def operations(teacher: str | None, student: str, size: tuple[int, int]) -> floa
 def measure_step(
     plan: GpuPlan, pair: tuple[str | None, str], device: Device, size: tuple[int, int], micro_batch: int, rate: float
 ) -> Row:
-    """Persons/s of steps on one micro-batch that lies on the device, and the memory they take."""
+    """Persons/s of steps on one micro-batch that is already on the device, and the memory they take."""
     teacher, student = pair
     if device.cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    objective = distillation(teacher, student, device, size)
-    if device.compile:
-        objective.compile()
-    step = Step(objective, *persons(micro_batch, device, size), device)
+    step = _step(teacher, student, device, size, micro_batch)
     began = time.perf_counter()
     for _ in range(plan.warm_up):
         step()
@@ -179,24 +160,29 @@ def measure_step(
     }
 
 
-def measure_with_loader(plan: GpuPlan, P: Params, device: Device, micro_batch: int) -> Row:
+def _step(teacher: str | None, student: str, device: Device, size: tuple[int, int], micro_batch: int) -> Step:
+    objective = distillation(teacher, student, device, size)
+    if device.compile:
+        objective.compile()
+    return Step(objective, *persons(micro_batch, device, size), device)
+
+
+def measure_with_loader(plan: GpuPlan, params: Params, device: Device, micro_batch: int) -> Row:
     """Persons/s with the loader: worker processes, transfer, the device's part of the augmentation, and the step; and
     the share of the time that the step waits for the loader."""
     teacher, student = plan.pairs[0]
     store = TrainStore("prepared/train")
     batch = min(micro_batch, len(store))
-
     loader = TrainLoader(
-        store, P.input, lambda _: P.augment, batch=batch, seed=0, workers=device.workers, for_gpu=device.cuda
+        store, params.input, lambda _: params.augment, batch=batch, seed=0, workers=device.workers, for_gpu=device.cuda
     )
     batches = chain.from_iterable(map(loader.epoch, count()))
-    objective = distillation(teacher, student, device, P.input.size)
-    if device.compile:
-        objective.compile()
-    step = Step(objective, *persons(batch, device, P.input.size), device)
+    step = _step(teacher, student, device, params.input.size, batch)
     waited, start = 0.0, 0.0
-    for number, part in enumerate(islice(_timed(batches), plan.warm_up + plan.steps)):
-        wait, given = part
+    for number in range(plan.warm_up + plan.steps):
+        began = time.perf_counter()
+        given = next(batches)
+        wait = time.perf_counter() - began
         if number == plan.warm_up:
             synchronise(device)
             start, waited = time.perf_counter(), 0.0
@@ -210,19 +196,11 @@ def measure_with_loader(plan: GpuPlan, P: Params, device: Device, micro_batch: i
     loader.close()
     return {
         "what": f"stage 1, {teacher} to {student}, with the loader",
-        **_facts(device, P.input.size, batch),
+        **_facts(device, params.input.size, batch),
         "persons/s": plan.steps * batch / seconds,
         "waiting for the loader": waited / seconds,
         "workers": device.workers,
     }
-
-
-def _timed(batches: Iterator[Any]) -> Iterator[tuple[float, Any]]:
-    """Each batch with the seconds that it took to get it."""
-    while True:
-        start = time.perf_counter()
-        batch = next(batches)
-        yield time.perf_counter() - start, batch
 
 
 def _facts(device: Device, size: tuple[int, int], micro_batch: int) -> Row:
@@ -235,25 +213,27 @@ def _facts(device: Device, size: tuple[int, int], micro_batch: int) -> Row:
     }
 
 
-def measure_steps(plan: GpuPlan, P: Params, device: Device, clock: Clock) -> list[Row]:
-    """Steps of all pairs and micro-batches, then the first pair with the loader; until the clock runs out."""
+def measure_steps(plan: GpuPlan, params: Params, device: Device, end: float) -> list[Row]:
+    """Steps of all pairs and micro-batches, then the first pair with the loader; until the time `end` (monotonic)."""
     rate = matrix_rate(device)
     rows: list[Row] = [{"what": "matrix product", "Tflop/s": rate / 1e12}]
     for pair in plan.pairs:
         sizes = plan.micro_batches if pair is plan.pairs[0] else plan.micro_batches[-1:]
         for micro_batch in sizes:
-            if clock.left() < 0:
+            if time.monotonic() > end:
                 say("no time left for the other steps")
                 return rows
-            rows.append(_with_or_without_compiler(measure_step, plan, pair, device, P.input.size, micro_batch, rate))
+            rows.append(
+                _with_or_without_compiler(measure_step, plan, pair, device, params.input.size, micro_batch, rate)
+            )
             say(f"{rows[-1]['what']}: {rows[-1]['persons/s']:.0f} persons/s")
     fastest = max((row for row in rows if row["what"] == rows[1]["what"]), key=lambda row: float(str(row["persons/s"])))
-    rows.append(_with_or_without_compiler(measure_with_loader, plan, P, device, int(str(fastest["micro-batch"]))))
+    rows.append(_with_or_without_compiler(measure_with_loader, plan, params, device, int(str(fastest["micro-batch"]))))
     return rows
 
 
 def _with_or_without_compiler(measure: Any, *arguments: Any) -> Row:
-    """A compiler that fails on this card costs the compiled number, not the measurement."""
+    """Falls back to the uncompiled step where the compiler fails on this GPU."""
     try:
         return measure(*arguments)
     except torch._dynamo.exc.TorchDynamoException as error:
@@ -273,21 +253,21 @@ def short_training(base: dict[str, Any], epochs: int) -> list[Row]:
     base["stage2"] |= {"epochs": max(1, epochs // 5)}
     base["augment"] |= {"weak_epochs": epochs // 10}
     base["train"] |= {"validate_every": max(1, epochs // 3)}
-    P = from_settings(base)
+    params = from_settings(base)
     rows: list[Row] = []
     for role in ROLES:
         start = time.perf_counter()
-        trained = train_stage(role, P)
+        trained = train_stage(role, params)
         seconds = time.perf_counter() - start
-        found = evaluate_model(P, role)
+        found = evaluate_model(params, role)
         rows.append(
             {
                 "model": role,
-                "size": P.teacher.size if role == "teacher" else P.student.size,
+                "size": params.teacher.size if role == "teacher" else params.student.size,
                 "epochs": int(trained.history["epoch"].iloc[-1]),
                 "steps": int(trained.history["step"].iloc[-1]),
                 "minutes": seconds / 60,
-                "persons/s": trained.history["step"].iloc[-1] * P.train.batch / seconds,
+                "persons/s": trained.history["step"].iloc[-1] * params.train.batch / seconds,
                 "AP": 100 * found.metrics["wholebody"]["AP"],
                 "mean OKS": 100 * found.mean_oks["wholebody"],
                 "validation persons": found.persons,
@@ -297,15 +277,15 @@ def short_training(base: dict[str, Any], epochs: int) -> list[Row]:
 
 
 def epochs_for(seconds: float, persons: int, speed: float) -> int:
-    """Epochs of each training such that all four take about `seconds`, of which a quarter goes to the rest."""
+    """Epochs per training so that all four take about `seconds`; a quarter of it is reserved for everything else."""
     return max(1, min(60, int(0.75 * seconds / (3.2 * persons / speed))))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `benchmark gpu`."""
     parser.description = __doc__
-    parser.add_argument("--small", action="store_true", help="in miniature, on the CPU too: a test of this program")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="the time it may take (default: %(default)s)")
+    parser.add_argument("--small", action="store_true", help="in miniature, on the CPU too: to test this program")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder of the files (%(default)s)")
 
 
@@ -314,23 +294,24 @@ def run(args: argparse.Namespace) -> int:
     if not args.small and not torch.cuda.is_available():
         raise UserError("benchmark gpu: PyTorch finds no GPU here; --small runs it in miniature on the CPU")
     plan = SMALL if args.small else LARGE
-    clock = Clock(args.minutes)
+    end = time.monotonic() + 60 * args.minutes
     output = args.output.resolve()
     base = settings(plan, project.root() / "assets")
-    P = from_settings(base)
-    device = choose(P.runtime)
+    params = from_settings(base)
+    device = choose(params.runtime)
     if not args.small:
-        device = replace(device, compile=True)  # the steps are; the short training is not: compiling takes minutes
+        device = replace(device, compile=True)  # for the steps; the short training would spend minutes compiling
     name = hardware(device.device.type)
     with tempfile.TemporaryDirectory() as folder, workshop(Path(folder)):
-        prepare(P)
+        prepare(params)
         persons = len(TrainStore("prepared/train"))
-        say(f"{persons} persons rendered and prepared, {clock.left():.0f} s left")
+        left = end - time.monotonic()
+        say(f"{persons} persons rendered and prepared, {left:.0f} s left")
         set_up(device)
-        rows = measure_steps(plan, P, device, Clock(0.5 * clock.left() / 60))
+        rows = measure_steps(plan, params, device, end - 0.5 * left)
         print_rows(rows)
         write_rows(output / f"gpu-steps-{name}.csv", rows)
-        epochs = 1 if args.small else epochs_for(clock.left(), persons, 2500)
+        epochs = 1 if args.small else epochs_for(end - time.monotonic(), persons, 2500)
         trained = short_training(base, epochs)
         print_rows(trained)
         write_rows(output / f"gpu-training-{name}.csv", trained)

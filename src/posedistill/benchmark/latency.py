@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from posedistill import project
-from posedistill.benchmark.machine import add_output, output_path, parse_size, print_rows, write_rows
+from posedistill.benchmark.machine import add_output, output_path, parse_size, report
 from posedistill.devices import choose_device
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
@@ -34,7 +34,7 @@ def measure(
     """Milliseconds of single calls of each model on `images` [B, 3, H, W]: name → [calls].
 
     The models alternate call by call, so that other load on the machine affects all of them alike. Ends after
-    `seconds` a model, with at least 10 and at most `maximum` calls each.
+    `seconds` per model, with at least 10 and at most `maximum` calls each.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def latency_rows(
     device: str = "cpu",
     seconds: float = 2.0,
 ) -> list[dict[str, object]]:
-    """One row a runtime and batch size. `threads` counts for both runtimes on the CPU."""
+    """One row per runtime and batch size. `threads` applies to both runtimes on the CPU."""
     import onnxruntime
 
     torch.set_num_threads(threads)
@@ -110,7 +110,6 @@ def _synchronize(images: Tensor) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `benchmark latency`."""
     parser.description = "Time of a prediction over batch sizes, PyTorch and onnxruntime, with fresh weights."
     parser.add_argument("--size", action="append", choices=SIZES, help="may be repeated; default: the student's")
     parser.add_argument("--input-size", metavar="HxW", help="default: that of params.yaml")
@@ -122,7 +121,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write."""
     choose_device(args.device)
     if min(args.batch or BATCHES) < 1 or not 1 <= args.threads <= 1024 or not args.seconds > 0:
         raise UserError("--batch must be at least 1, --threads from 1 to 1024, --seconds above 0")
@@ -135,11 +133,13 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             export_onnx(model, path)
-            batches = args.batch or BATCHES
             rows += latency_rows(
-                model, path, batches=batches, threads=args.threads, device=args.device, seconds=args.seconds
+                model,
+                path,
+                batches=args.batch or BATCHES,
+                threads=args.threads,
+                device=args.device,
+                seconds=args.seconds,
             )
-    write_rows(output, rows)
-    print_rows([{name: row[name] for name in SHOWN} for row in rows])
-    print(f"written to {output}")
+    report(output, rows, SHOWN)
     return 0

@@ -19,7 +19,7 @@ Row = Mapping[str, object]
 
 
 def hardware(device: str = "cpu") -> str:
-    """The machine in a few letters, for a file's name: `amd-epyc-2core`, `nvidia-h100-80gb-hbm3`."""
+    """A short name of the machine for file names: `amd-epyc-2core`, `nvidia-h100-80gb-hbm3`."""
     if device == "cuda":
         return slug(torch.cuda.get_device_name())
     return f"{slug(_processor())}-{cores()}core"
@@ -51,13 +51,13 @@ def parse_size(option: str, text: str) -> tuple[int, int]:
 def add_output(parser: argparse.ArgumentParser, saved: str) -> None:
     """Options for the file to write. `saved` is the committed file's name, with {} for the hardware."""
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--output", type=Path, metavar="CSV", help="default: runs/benchmarks/…, and nothing is stale")
+    where.add_argument("--output", type=Path, metavar="CSV", help="default: runs/benchmarks/…, outside the pipeline")
     where.add_argument("--save", action="store_true", help=f"write {saved.format('<hardware>')}, to be committed")
     parser.set_defaults(saved=saved)
 
 
 def output_path(args: argparse.Namespace, device: str = "cpu") -> Path:
-    """The CSV to write, as the options of `add_output` say; never the settings."""
+    """The CSV file to write, from the options of `add_output`. UserError if that is params.yaml."""
     saved = Path(args.saved.format(hardware(device)))
     folder = Path() if args.save else Path("runs")
     output = args.output or project.root() / folder / saved
@@ -68,6 +68,13 @@ def output_path(args: argparse.Namespace, device: str = "cpu") -> Path:
 def columns(rows: Sequence[Row]) -> list[str]:
     """All columns of the rows, in the order of their first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def report(output: Path, rows: Sequence[Row], shown: Sequence[str] = ()) -> None:
+    """Write the rows to `output` and print them, or their columns `shown`."""
+    write_rows(output, rows)
+    print_rows([{name: row[name] for name in shown} for row in rows] if shown else rows)
+    print(f"written to {output}")
 
 
 def write_rows(path: str | Path, rows: Sequence[Row]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posedistill.benchmark.machine import Row, add_output, output_path, print_rows, write_rows
+from posedistill.benchmark.machine import Row, add_output, output_path, report
 from posedistill.devices import Device, keep_memory
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.params import Loss
@@ -131,18 +131,15 @@ def measure_steps(
             before = product()
             phases.append(step())
             ratios.append(phases[-1]["step"] / ((before + product()) / 2))
+        medians = {phase: 1000 * float(np.median([times[phase] for times in phases])) for phase in phases[0]}
         low, middle, high = np.quantile(ratios, (0, 0.5, 1)).tolist()
         rows.append(
             {
                 "step": name,
                 "batch": batch,
                 "input": f"{input_size[0]}x{input_size[1]}",
-                "ms": 1000 * float(np.median([phase["step"] for phase in phases])),
-                **{
-                    f"{phase} ms": 1000 * float(np.median([p[phase] for p in phases]))
-                    for phase in phases[0]
-                    if phase != "step"
-                },
+                "ms": medians.pop("step"),
+                **{f"{phase} ms": value for phase, value in medians.items()},
                 "torch.mm units": middle,
                 "lowest": low,
                 "highest": high,
@@ -158,17 +155,12 @@ def measure_steps(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `benchmark train`."""
     parser.description = __doc__
     parser.add_argument("--repeats", type=int, default=5)
     add_output(parser, "benchmarks/training-{}.csv")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write."""
     output = output_path(args)
-    rows = measure_steps(repeats=args.repeats)
-    print_rows(rows)
-    write_rows(output, rows)
-    print(f"written to {output}")
+    report(output, measure_steps(repeats=args.repeats))
     return 0
