@@ -55,7 +55,7 @@ def test_nothing_of_an_odd_picture_is_lost(tmp_path):
 
 
 def test_pictures_too_wide_for_the_encoder_are_one_clear_error(tmp_path):
-    with pytest.raises(UserError, match=r"a\.mp4: H.264 video takes no frames of 20000x64 pixels; use --no-drawings"):
+    with pytest.raises(UserError, match=r"a\.mp4: H.264 cannot encode frames of 20000x64 pixels; use --no-drawings"):
         write(tmp_path / "a.mp4", [0], (20_000, 64))
     assert not list(tmp_path.iterdir())
 

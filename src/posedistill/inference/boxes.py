@@ -1,7 +1,7 @@
-"""Where the persons are, as given by `--boxes boxes.json`; its layouts: posedistill.sources.detections.
+"""Person boxes from `--boxes boxes.json`, in any layout of posedistill.sources.detections.
 
-In a video, frames count from 0 as image_id; in a folder it is the number in a picture's name, or its place in the
-sorted names (`Source.number_as`). Coordinates are pixels of the picture as it is shown.
+A box's image_id is a video's frame number from 0; in a folder the number in a picture's name, or its place in the
+sorted names (`Source.number_as`). Coordinates are pixels of the upright picture.
 """
 
 from collections import defaultdict
@@ -20,8 +20,8 @@ from posedistill.sources.person import Funnel
 class Boxes:
     """Boxes by picture; call it with a frame: float32 [N, 5], x, y, width, height in pixels and score.
 
-    Boxes with a score below `minimum_score` are left out. by_number: where a box has both a file name and an image_id,
-    the latter counts (videos, whose frames have no names).
+    Boxes with a score below `minimum_score` are left out. by_number: if a box has both a file name and an
+    image_id, the latter is used (videos, whose frames have no names).
     """
 
     def __init__(self, path: str | Path, minimum_score: float = 0.0, *, by_number: bool = False) -> None:
@@ -54,7 +54,7 @@ class Boxes:
         return boxes[inside]
 
     def notes(self) -> list[str]:
-        """What of the file was not used, after all frames: sentences for the user."""
+        """Sentences for the user about boxes that were not used; to be called after the last frame."""
         lines = [
             f"{self.path}: {count} of {self.read.read} boxes left out, {reason}: {self.read.examples[reason][0]}"
             for reason, count in self.read.dropped.items()
@@ -73,6 +73,6 @@ class Boxes:
 
 
 def whole_image(frame: Frame) -> np.ndarray:
-    """One person who fills the picture: float32 [1, 5]."""
+    """The whole picture as one box: float32 [1, 5]."""
     height, width = frame.image.shape[:2]
     return np.array([[0, 0, width, height, 1]], np.float32)

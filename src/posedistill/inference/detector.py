@@ -1,6 +1,6 @@
 """Person boxes from an ONNX detector: outputs `dets` [1, N, 5] (x1, y1, x2, y2, score) and `labels` [1, N].
 
-RTMDet as mmdeploy exports it: input BGR, scaled to fit, set into the top left corner of a grey canvas, normalised.
+RTMDet as mmdeploy exports it: input BGR, scaled to fit into the top left corner of a grey canvas, normalised.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ _MEAN = np.array(MEAN[::-1], np.float32)
 _STD = np.array(STD[::-1], np.float32)
 _GREY = 114
 _PERSON = 0
-_DEFAULT_SIDE = 640  # of the input, where the file leaves it free
+_DEFAULT_SIDE = 640  # of the input, if it is dynamic in the file
 
 
 class Detector:

@@ -1,4 +1,4 @@
-"""Skeletons on pictures: COCO-WholeBody colours over the image, and OpenPose style on black for ControlNet.
+"""Drawing skeletons: in COCO-WholeBody colours over the image, and in OpenPose style on black for ControlNet.
 
 Keypoints are [N, 133, 3]: x and y in image pixels, and a score. Images are RGB, uint8 [H, W, 3].
 """
@@ -33,13 +33,13 @@ _FINGER_COLORS = [
 ]
 _HANDS = (PARTS["lefthand"], PARTS["righthand"])
 _OPENPOSE_SIDE = 512  # shorter side of the pictures for which OpenPose's line widths are meant
-_FINE = PARTS["face"].start  # from here on, face and hands, whose points lie close together
+_FINE = PARTS["face"].start  # from here on, the dense points of face and hands
 
 
 def draw_skeletons(image: np.ndarray, keypoints: np.ndarray, threshold: float = 0.3) -> np.ndarray:
     """A copy of `image` with the skeletons of all persons in the colours of COCO-WholeBody.
 
-    Points and links whose score is below `threshold` are left out. Lines are as thick as suits the image's size.
+    Points below `threshold`, and links to them, are left out. Line width grows with the image.
     """
     canvas = np.ascontiguousarray(image).copy()
     thickness = max(1, round(min(canvas.shape[:2]) / 250))

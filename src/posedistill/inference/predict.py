@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,14 +23,14 @@ from posedistill.progress import progress
 
 FindBoxes = Callable[[Frame], np.ndarray]  # frame → float32 [N, 5]: x, y, w, h, score
 
-# Frames held at once: enough to fill a batch with persons, few enough for 4K video.
+# Frames in memory at once: enough to fill a batch with persons, few enough for 4K video.
 _MAX_FRAMES = 32
 LONGEST_NAME = 255  # bytes, on all file systems in use
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a run read and found. points: keypoints of all persons; shown: those that reach the threshold."""
+    """Counts and files of a run. points: keypoints of all persons; shown: those that reach the threshold."""
 
     frames: int
     persons: int
@@ -54,17 +53,17 @@ def predict_source(
 ) -> Predicted:
     """Predict every frame of `source` and write into the folder `out`.
 
-    `keypoints.json`: a list of COCO results, one a person: image_id, file_name, category_id, keypoints (133 × x, y,
+    `keypoints.json`: a list of COCO results, one per person: image_id, file_name, category_id, keypoints (133 × x, y,
     score), score, box. With `drawings`: `overlay/` and `openpose/` pictures, or `overlay.mp4` and `openpose.mp4` of a
     video, with the points whose score is at least `threshold`; these videos keep the times of the frames. Raises
-    UserError if an input would be overwritten, or if the model gives values that are not finite.
+    UserError if an input would be overwritten, or if the model's output is not finite.
     """
     out = Path(out)
     refuse_overwrite(output_files(source, out, drawings), *source.files)
     results: list[dict[str, Any]] = []
     frames, empty, points, shown = 0, 0, 0, 0
     with ExitStack() as stack:
-        canvas = stack.enter_context(_Drawings(source, out, threshold)) if drawings else None
+        canvas = _Drawings(source, out, threshold, stack) if drawings else None
         bar = progress(total=source.count, desc="predict", unit="frames")
         stack.callback(bar.close)
         for group in _groups(source.frames(), find_boxes, pose, batch):
@@ -103,8 +102,8 @@ def _groups(
 
 
 def drawing_names(source: Source) -> dict[str, str]:
-    """Picture → the name of its drawings without suffix: its own without suffix, or whole where two would get the same
-    (a.jpg and a.png)."""
+    """Picture → the name of its drawings without suffix: its stem, or its whole name where stems clash (a.jpg and
+    a.png)."""
     stems = Counter(file.stem for file in source.files)
     names = {file.name: file.stem if stems[file.stem] == 1 else file.name for file in source.files}
     if len(set(names.values())) < len(names):  # a.jpg, a.png and a.jpg.jpg
@@ -113,7 +112,6 @@ def drawing_names(source: Source) -> dict[str, str]:
 
 
 def output_files(source: Source, out: Path, drawings: bool) -> list[Path]:
-    """All files that are to be written."""
     targets = [out / "keypoints.json"]
     if drawings and source.kind == "video":
         targets += [out / "overlay.mp4", out / "openpose.mp4"]
@@ -126,7 +124,7 @@ def output_files(source: Source, out: Path, drawings: bool) -> list[Path]:
 def _records(frame: Frame, boxes: np.ndarray, keypoints: np.ndarray) -> list[dict[str, Any]]:
     scores = person_scores(boxes[:, 4], keypoints[..., 2])
     if not np.isfinite(keypoints).all():
-        raise UserError(f"{frame.name}: the model gives values that are no numbers: its weights are damaged")
+        raise UserError(f"{frame.name}: the model's output is not finite: its weights are damaged")
     return [
         {
             "image_id": frame.image_id,
@@ -141,26 +139,17 @@ def _records(frame: Frame, boxes: np.ndarray, keypoints: np.ndarray) -> list[dic
 
 
 class _Drawings:
-    """Writes each frame's drawings: files of their own, or two videos that appear when they are complete."""
+    """Writes each frame's drawings: files of their own, or two videos that appear once `stack` closes without error."""
 
-    def __init__(self, source: Source, out: Path, threshold: float) -> None:
-        self.source, self.out, self.threshold = source, out, threshold
+    def __init__(self, source: Source, out: Path, threshold: float, stack: ExitStack) -> None:
+        self.source, self.out, self.threshold, self._stack = source, out, threshold, stack
         self.files: list[Path] = []
         self._names = drawing_names(source)
         self._videos: dict[str, VideoOut] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return self._stack.__exit__(kind, error, trace)
 
     def add(self, frame: Frame, keypoints: np.ndarray) -> None:
         video = self.source.kind == "video"
-        if not video and self._too_long(frame.name):
+        if not video and len(os.fsencode(self._names[frame.name] + ".jpg")) > LONGEST_NAME:
             self.source.skipped.append(Skipped(frame.name, "no drawings: with their suffixes its name is too long"))
             return
         shape = frame.image.shape[:2]
@@ -176,9 +165,6 @@ class _Drawings:
             else:
                 self._picture(kind, frame.name, picture)
 
-    def _too_long(self, name: str) -> bool:
-        return len(os.fsencode(self._names[name] + ".jpg")) > LONGEST_NAME
-
     def _picture(self, kind: str, name: str, picture: np.ndarray) -> None:
         # JPEG suits photographs; lines on black must stay sharp.
         path = self.out / kind / f"{self._names[name]}{'.jpg' if kind == 'overlay' else '.png'}"
@@ -187,7 +173,7 @@ class _Drawings:
         self.files.append(path)
 
     def _open_videos(self, pictures: dict[str, np.ndarray]) -> None:
-        """With the size of the first pictures. All files get their places after all videos are complete."""
+        """In the size of the first pictures. The files are moved into place after all videos are complete."""
         assert self.source.video is not None
         rate = self.source.video.rate
         paths = {kind: self.out / f"{kind}.mp4" for kind in pictures}

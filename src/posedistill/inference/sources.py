@@ -1,6 +1,6 @@
-"""What `predict` reads: a picture, a folder of pictures, or a video, as a stream of frames.
+"""The input of `predict`: a picture, a folder of pictures, or a video, as a stream of frames.
 
-An unreadable input does not end the run: it is recorded as `Skipped`, and the stream goes on.
+An unreadable input does not end the run: it is recorded as `Skipped`, and the stream continues.
 """
 
 import itertools
@@ -22,8 +22,8 @@ from posedistill.sources.pixels import BrokenImage
 class Frame:
     """One picture: RGB uint8 [H, W, 3] and its name, the file's or `video.mp4#frame`.
 
-    image_id: the number in the file name, as in COCO, or the place from 0: see `Source.image_ids`. seconds: when it is
-    shown in its video.
+    image_id: the number in the file name, as in COCO, or the place from 0: see `Source.image_ids`. seconds: its time
+    in the video.
     """
 
     image: np.ndarray
@@ -42,7 +42,7 @@ class Skipped:
 
 @dataclass
 class Source:
-    """A stream of frames of unknown quality: iterate `frames()`, which adds to `skipped` what could not be read.
+    """A stream of frames: iterate `frames()`, which adds to `skipped` what could not be read.
 
     kind: pictures | video. video: None if it is unreadable. count: expected frames. left_out: names of a folder's
     subfolders and videos. numbered: whether a picture's image_id is the number in its name.
@@ -61,11 +61,11 @@ class Source:
         self.numbered = self.kind == "pictures" and 0 < len(self.numbers()) == len(self.files)
 
     def numbers(self) -> dict[str, int]:
-        """File name → the number that it is; empty where two are the same number (1.jpg and 01.jpg)."""
+        """File name → the number in it; empty if two names have the same number (1.jpg and 01.jpg)."""
         return numbers_in(file.name for file in self.files)
 
     def image_ids(self) -> list[int]:
-        """The image_id of each picture: the number in its name if `numbered` (names without one count on after the
+        """The image_id of each picture: the number in its name if `numbered` (names without one follow after the
         largest), else its place in the sorted names, from 0."""
         if not self.numbered:
             return list(range(len(self.files)))
@@ -74,10 +74,7 @@ class Source:
         return [numbers[file.name] if file.name in numbers else next(further) for file in self.files]
 
     def number_as(self, wanted: set[int]) -> None:
-        """Choose the reading of image_id under which boxes with the ids `wanted` belong to pictures of the folder.
-
-        See `ids_are_numbers`. Without such ids or names nothing changes.
-        """
+        """Choose the meaning of image_id with which the ids `wanted` of boxes match the pictures: `ids_are_numbers`."""
         numbers = set(self.numbers().values())
         if wanted and numbers:
             self.numbered = ids_are_numbers(wanted, numbers, range(len(self.files)))

@@ -21,9 +21,9 @@ QUALITY = {"crf": "18", "preset": "veryfast"}  # keeps lines sharp
 class VideoOut:
     """An MP4 video of pictures of one size; H.264 needs even sizes: the last row and column of odd ones are repeated.
 
-    A context manager that completes the file if its block ends well. It is written to `temporary`, to be moved to
-    `path`, which messages name. rate: frames per second; the last frame is shown that long. Raises OSError if the disk
-    is full.
+    A context manager that completes the file if its block raises nothing. Writes to `temporary`; messages name the
+    later `path`. rate: frames per second; 1 / rate is the duration of the last frame. Raises OSError if the disk is
+    full.
     """
 
     def __init__(self, path: Path, temporary: Path, width: int, height: int, rate: float) -> None:
@@ -42,7 +42,7 @@ class VideoOut:
         except av.FFmpegError as error:
             self._abandon()
             raise UserError(
-                f"{printable(path)}: H.264 video takes no frames of {width}x{height} pixels; "
+                f"{printable(path)}: H.264 cannot encode frames of {width}x{height} pixels; "
                 "use --no-drawings to write keypoints alone"
             ) from error
 
@@ -71,7 +71,7 @@ class VideoOut:
             raise
 
     def _abandon(self) -> None:
-        with suppress(Exception):  # what made it fail is reported already
+        with suppress(Exception):  # the cause of the failure is already reported
             self.container.close()
         with suppress(OSError):
             self.file.close()

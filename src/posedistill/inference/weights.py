@@ -1,4 +1,4 @@
-"""A model to predict with, from any file that holds one: safetensors, mmpose's .pth, or ONNX."""
+"""Loading a model for prediction from any kind of file: safetensors, mmpose's .pth, or ONNX."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.weights_file import read_weights
 from posedistill.params import setting
 
-WEIGHTS = "models/stage2.safetensors"  # what the pipeline makes
+WEIGHTS = "models/stage2.safetensors"  # the pipeline's result
 
 
 def load_model(path: str | Path, device: str = "cpu", threads: int = 1) -> PoseModel:
@@ -36,7 +36,7 @@ def load_model(path: str | Path, device: str = "cpu", threads: int = 1) -> PoseM
 
 
 def read_metadata(path: str | Path, model: PoseModel) -> Mapping[str, Any]:
-    """What the file that `model` came from says about it (see `pipeline.handover`); anybody may have written it."""
+    """The metadata (see `pipeline.handover`) of the file that `model` was loaded from. Untrusted."""
     if isinstance(model, OnnxModel):
         return model.session.get_modelmeta().custom_metadata_map
     return read_weights(path)[1]
