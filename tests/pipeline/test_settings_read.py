@@ -6,21 +6,13 @@ import sys
 
 import pytest
 from clone import Clone
+from small_runs import EPOCHS
 
 from posedistill.params import read_settings
 from posedistill.stages import read_stage
 
-STAGES = (
-    "prepare",
-    "teacher",
-    "baseline",
-    "stage1",
-    "stage2",
-    "evaluate@teacher",
-    "evaluate@stage1",
-    "compare",
-    "export",
-)
+EVALUATIONS = ("evaluate@teacher", "evaluate@stage1", "evaluate@stage2")
+STAGES = ("prepare", "teacher", "baseline", "stage1", "stage2", *EVALUATIONS, "compare", "export")
 # How, not what: a stage may read these without listing them.
 HOW = {"runtime.device", "runtime.channels_last", "runtime.compile", "runtime.workers"}
 
@@ -35,7 +27,9 @@ def listed(clone: Clone, stage: str) -> set[str]:
 
 @pytest.mark.slow
 def test_each_stage_lists_exactly_what_it_reads(tmp_path):
-    clone = Clone(tmp_path / "project", {"augment.weak_epochs": 1})
+    # One strong epoch in which every change is drawn, and a weak one.
+    certain = {"augment.weak_epochs": 1, **{f"augment.{name}": 1.0 for name in ("shift_p", "rotation_p", "dropout_p")}}
+    clone = Clone(tmp_path / "project", EPOCHS | certain)
     clone.dvc("repro", "evaluate@baseline")  # also makes data/ and code/
     wrong = {}
     for stage in STAGES:
