@@ -58,7 +58,7 @@ def rendered(clone: Clone) -> int:
 
 
 def run_killed(clone: Clone) -> list[str]:
-    """The pipeline up to stage 2, ended once in prepare and in each training, after its first checkpoint."""
+    """All trainings of the pipeline, ended once in prepare and in each training, after its first checkpoint."""
     kills = ["prepare"] if kill_during(clone, "prepare", lambda: rendered(clone) >= 4, ENDINGS["prepare"]) else []
     for stage in TRAININGS:
         clone.dvc("repro", "prepare")
@@ -67,7 +67,7 @@ def run_killed(clone: Clone) -> list[str]:
             return bool(steps(clone, stage))
 
         kills += [stage] if kill_during(clone, stage, trained, ENDINGS[stage]) else []
-    clone.dvc("repro", "stage2")
+    clone.dvc("repro", *TRAININGS)
     return kills
 
 
