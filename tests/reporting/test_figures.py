@@ -178,19 +178,10 @@ def test_evaluation_figures():
     assert np.asarray(sheet).any()
 
 
-def test_differences_in_words_and_figures():
+def test_differences_in_figures():
     gain = comparison.Difference.of((0.02, 0.01, 0.03))
     level = comparison.Difference.of((0.001, -0.01, 0.012))
     assert gain.significant and not level.significant
-    assert comparison.in_words("a − b", gain, "mean OKS", (3, 3)).endswith(
-        "a real gain on these images, with this sign in 3 of 3 seeds."
-    )
-    assert "but with this sign in 2 of 3 seeds" in comparison.in_words("a − b", gain, "mean OKS", (2, 3))
-    assert "not told apart" in comparison.in_words("a − b", level, "mean OKS")
-    loss = comparison.Difference(-2, -3, -1)
-    assert comparison.in_words("a − b", loss, "mean OKS", (0, 3)).endswith(
-        "a real loss on these images, with this sign in 3 of 3 seeds."
-    )
     figure = comparison.forest_figure({"a − b": {"body": gain, "face": level}}, "points")
     filled = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert filled[0] != "white" and filled[1] == "white"

@@ -55,7 +55,7 @@ def test_gains_have_the_sign_of_what_was_put_in(evaluated: None):
     assert found.ap["teacher − baseline"]["wholebody"].mean > 0
     own = found.metrics["stage1"]["mean_oks"]["wholebody"] - found.metrics["baseline"]["mean_oks"]["wholebody"]
     assert gain.mean == pytest.approx(100 * own)
-    assert "stage 1 − baseline" in models.verdicts(found)
+    assert "stage 1 − baseline" in models.words(found)
 
 
 def test_further_validation_sets_are_compared_by_themselves(evaluated: None):
@@ -78,7 +78,7 @@ def test_further_validation_sets_are_compared_by_themselves(evaluated: None):
     assert frame.loc["stage 1", "mean OKS"] == pytest.approx(100 * found.metrics["stage1"]["mean_oks"]["wholebody"])
     assert frame.loc["stage 1", "OKS gain [95 %]"] == str(found.oks["stage 1 − baseline"]["wholebody"])
     assert found.oks["stage 1 − baseline"]["wholebody"].high < 0 < both.oks["stage 1 − baseline"]["wholebody"].low
-    assert "On ubody:" in models.verdicts(both) and "On " not in models.verdicts(alone)
+    assert "On ubody:" in models.words(both) and "On " not in models.words(alone)
 
 
 def test_published_rows_stand_below_and_apart(evaluated: None):

@@ -31,6 +31,5 @@ def test_spread_and_each_seed():
 def test_words_say_what_is_significant_and_in_how_many_seeds():
     text = seeds.words(RESULTS)
     assert "+4.5 [+3.0, +6.0]" in text
-    assert "a real gain" in text
-    assert "2 of 2 seeds" in text
+    assert "a **gain**, with this sign in all 2 seeds (2 training seeds)." in text
     assert "stage 1 − baseline (+4.5)" in ablation.conclusion(RESULTS)

@@ -13,6 +13,7 @@ from posedistill.reporting.comparison import draw_difference
 from posedistill.reporting.curves import panels
 from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
 from posedistill.reporting.tables import Table
+from posedistill.reporting.verdict import sorted_verdicts
 
 NAMES = {
     "baseline": "labels only",
@@ -101,28 +102,8 @@ def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> boo
 
 
 def conclusion(results: Mapping[str, Any]) -> str:
-    """The comparisons sorted by outcome, as Markdown.
-
-    A gain or a loss counts only if the pooled interval excludes zero and every training seed has the same sign.
-    """
-    gains, losses, torn, unknown = "gains", "losses", "the seeds disagree", "not told apart from zero"
-    groups: dict[str, list[str]] = {gains: [], losses: [], torn: [], unknown: []}
-    for title, parts in seeds.differences(results).items():
-        item = parts["wholebody"]
-        signs = {values[0] > 0 for values in results["differences"][title]["seeds"].values()}
-        if not item.significant:
-            kind = unknown
-        elif len(signs) > 1:
-            kind = torn
-        else:
-            kind = gains if item.mean > 0 else losses
-        groups[kind].append(f"{title} ({item.mean:+.1f})")
-    lines = [
-        f"- **{name.capitalize()}**: {'; '.join(found) or 'none'}."
-        for name, found in groups.items()
-        if found or name != torn
-    ]
-    return "Whole-body mean OKS, in points:\n\n" + "\n".join(lines)
+    """The comparisons sorted by outcome, as Markdown."""
+    return sorted_verdicts(seeds.compared(results))
 
 
 def sweep_table(results: Mapping[str, Any], metric: str = "mean_oks") -> Table:

@@ -96,23 +96,3 @@ def seeds_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figur
     axes.set(title=title, xlim=(-0.6, len(values) - 0.4))
     axes.grid(axis="x", visible=False)
     return figure
-
-
-def in_words(name: str, item: Difference, what: str, positive: tuple[int, int] | None = None) -> str:
-    """One sentence: how large a difference is and whether the interval excludes 0."""
-    if not item.significant:
-        verdict = "not told apart from zero on these images"
-    else:
-        verdict = f"a real {'gain' if item.mean > 0 else 'loss'} on these images"
-    seeds = ""
-    if positive:
-        above, count = positive
-        agreeing = above if item.mean > 0 else count - above
-        if item.significant:
-            seeds = f", with this sign in {agreeing} of {count} seeds"
-            if agreeing < count:
-                verdict = f"{'above' if item.mean > 0 else 'below'} zero on these images"
-                seeds = f", but with this sign in {agreeing} of {count} seeds only"
-        else:
-            seeds = f"; {above} of {count} seeds are above zero"
-    return f"**{name}**: {item} points of {what}: {verdict}{seeds}."

@@ -8,9 +8,10 @@ import pandas as pd
 
 from posedistill.keypoints import PART_NAMES
 from posedistill.reporting import published
-from posedistill.reporting.comparison import Difference, in_words
+from posedistill.reporting.comparison import Difference
 from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Table, row_table
+from posedistill.reporting.verdict import Compared, verdicts
 
 MODELS = ("teacher", "baseline", "stage1", "stage2")
 # What is compared: title → (model, minus model).
@@ -32,6 +33,11 @@ class Comparison:
     ap: Mapping[str, Mapping[str, Difference]]
     oks: Mapping[str, Mapping[str, Difference]]
     others: Mapping[str, "Comparison"] = field(default_factory=dict)
+
+    @property
+    def persons(self) -> int | None:
+        """How many labelled persons the models were compared on."""
+        return next(iter(self.metrics.values())).get("persons")
 
 
 def models_table(comparison: Comparison) -> Table:
@@ -77,12 +83,18 @@ def other_sets_tables(comparison: Comparison) -> list[Table]:
     return [_models_table(_model_rows(other), f"{name}, %") for name, other in comparison.others.items()]
 
 
-def verdicts(comparison: Comparison) -> str:
-    """Differences in mean OKS in words, a line per pair, as Markdown; further validation sets under their names."""
-    lines = [f"- {in_words(title, parts['wholebody'], 'mean OKS')}" for title, parts in comparison.oks.items()]
-    for name, other in comparison.others.items():
-        lines += ["", f"On {name}:", "", verdicts(other)]
-    return "\n".join(lines)
+def compared(comparison: Comparison) -> list[Compared]:
+    """Each comparison in whole-body mean OKS, of this one training, for `reporting.verdict`."""
+    return [
+        Compared(title, parts["wholebody"], [parts["wholebody"].mean], comparison.persons)
+        for title, parts in comparison.oks.items()
+    ]
+
+
+def words(comparison: Comparison) -> str:
+    """The verdict on each pair, as Markdown; further validation sets under their names."""
+    further = [f"\n\nOn {name}:\n\n{words(other)}" for name, other in comparison.others.items()]
+    return verdicts(compared(comparison)) + "".join(further)
 
 
 def differences_table(differences: Mapping[str, Mapping[str, Difference]], metric: str) -> Table:

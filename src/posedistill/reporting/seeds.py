@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from posedistill.keypoints import PART_NAMES
-from posedistill.reporting.comparison import Difference, in_words
+from posedistill.reporting.comparison import Difference
 from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Plain, Table, row_table
+from posedistill.reporting.verdict import Compared, verdicts
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")
 
@@ -64,14 +65,27 @@ def differences_table(results: Mapping[str, Any]) -> Table:
     return row_table(rows, "mean OKS, points [95 %]", notes=notes)
 
 
+def compared(results: Mapping[str, Any]) -> list[Compared]:
+    """Each comparison in whole-body mean OKS with its seeds, for `reporting.verdict`.
+
+    `results` may name the number of validation `persons`, and under `tuned` for which side of a comparison settings
+    were tuned (title → both | neither | first | second).
+    """
+    return [
+        Compared(
+            title,
+            parts["wholebody"],
+            [100 * values[0] for values in results["differences"][title]["seeds"].values()],
+            results.get("persons"),
+            results.get("tuned", {}).get(title),
+        )
+        for title, parts in differences(results).items()
+    ]
+
+
 def words(results: Mapping[str, Any]) -> str:
-    """What is significant, one line a comparison, as Markdown."""
-    lines = []
-    for title, parts in differences(results).items():
-        single = [values[0] for values in results["differences"][title]["seeds"].values()]
-        positive = sum(value > 0 for value in single), len(single)
-        lines.append(f"- {in_words(title, parts['wholebody'], 'mean OKS', positive)}")
-    return "\n".join(lines)
+    """The verdict on each comparison, as Markdown."""
+    return verdicts(compared(results))
 
 
 def by_seed(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
