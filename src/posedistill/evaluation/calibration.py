@@ -1,4 +1,4 @@
-"""Calibrated confidence: a monotone map, for each part, from a keypoint's raw score to the probability that it is right.
+"""Calibrated confidence: for each part a monotone map from a keypoint's raw score to the probability that it is right.
 
 A point is right if its own OKS, exp(−d² / (2 s² k²)) with COCO-WholeBody's constants, is at least 0.5: its error is
 then below 1.18 s·k. The score is the smaller of the two SimCC maxima; the mean over the flip test has another
