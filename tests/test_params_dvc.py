@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from posedistill.params import SECTIONS, Augment, Source, Weights, read_settings
+from posedistill.params import SECTIONS, Augment, LabelRates, Source, Weights, read_settings
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
@@ -55,12 +55,13 @@ def every_setting() -> dict[str, Any]:
     settings = read_settings(ROOT / "params.yaml")
     given = {"path": "a.pth", "sha256": "0" * 64}
     assert given.keys() == Weights.model_fields.keys()
-    settings["teacher"] |= {"checkpoint": given, "backbone": given, "clip_norm": 1.0}
+    settings["teacher"] |= {"checkpoint": given, "init": given, "backbone": given, "clip_norm": 1.0}
     settings["student"] |= {"backbone": given, "clip_norm": 1.0}
     values = {name: settings["augment"][name] for name in Augment.model_fields if not name.startswith("weak")}
     settings["augment"]["weak"] = values
     settings["teacher"]["augment"] = values | {"weak_epochs": 3, "weak": values}
     source = dict.fromkeys(Source.model_fields, "a") | {"step": 3, "seed": 4, "scenes": ["a", "b"]}
+    source["labels"] = dict.fromkeys(LabelRates.model_fields, 0.5)
     settings["data"] |= {"train": [source, source], "val": [source]}
     return copy.deepcopy(settings)
 

@@ -22,6 +22,7 @@ from posedistill.params_sections import (  # noqa: F401  (all are imported from 
     SIZES,
     Augment,
     Input,
+    LabelRates,
     Loss,
     Params,
     Runtime,
@@ -244,7 +245,8 @@ def _in_words(schema: dict[str, Any]) -> str:
 
 def _check_together(params: Params) -> None:
     """Checks across settings: files that must exist, and settings that must match."""
-    for section, leaf in (("teacher", "checkpoint"), ("teacher", "backbone"), ("student", "backbone")):
+    files = {"teacher": ("checkpoint", "init", "backbone"), "student": ("backbone",)}
+    for section, leaf in ((section, leaf) for section, leaves in files.items() for leaf in leaves):
         weights = _given(params, section).get(leaf)
         # A file under data.root comes with the data, which the pipeline may not have fetched yet.
         if weights and not Path(weights.path).is_file() and Path(weights.path).parts[:1] != ("data",):
@@ -252,6 +254,9 @@ def _check_together(params: Params) -> None:
                 f"{section}.{leaf}.path: there is no file {weights.path}; allowed: a file of weights, or "
                 f"{section}.{leaf}: null"
             )
+    teacher = _given(params, "teacher")
+    if teacher.get("init") and teacher.get("backbone"):
+        raise UserError("teacher.init and teacher.backbone: both are given; allowed: one of them, the other null")
     data = _given(params, "data")
     for split in ("train", "val"):
         names: set[str] = set()
@@ -261,6 +266,8 @@ def _check_together(params: Params) -> None:
             if source.name in names:
                 raise _fail(f"{key}.name", source.name, "a name that no other source of the list has")
             names.add(source.name)
+            if split == "val" and source.labels is not None:
+                raise UserError(f"{key}.labels: validation labels stay complete; allowed: null, or no such key")
             by_detector = split == "val" and data.get("boxes") == "detections" and source.source == "coco_wholebody"
             if by_detector and source.detections is None:
                 raise _fail(f"{key}.detections", None, "a file of detections, since data.boxes is detections")

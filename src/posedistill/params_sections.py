@@ -129,19 +129,31 @@ class Weights(Section):
         return path
 
 
+class LabelRates(Section):
+    """How many labels a rendered training set keeps: the share of persons with labels of feet, of the face, of each
+    hand, and the share of occluded body points that are labelled."""
+
+    foot: Share
+    face: Share
+    hand: Share
+    occluded: Share
+
+
 class Source(Section):
     """One source of persons. Paths are relative to data.root.
 
-    synthetic: `images` rendered pictures from `seed`. coco_wholebody: `annotations` (COCO-WholeBody or body-only
-    COCO JSON), folder `images`, optional `detections`. ubody: folder `UBody` unless `images`, `annotations`, `videos`
-    say otherwise; `split`, `scenes` (null = all 15), every `step`-th frame. unlabelled: folder or video `images`,
-    boxes in `detections` (null = the whole image is one person).
+    synthetic: `images` rendered pictures from `seed`; in data.train also `labels`, how many of them are kept (null =
+    all). coco_wholebody: `annotations` (COCO-WholeBody or body-only COCO JSON), folder `images`, optional `detections`.
+    ubody: folder `UBody` unless `images`, `annotations`, `videos` say otherwise; `split`, `scenes` (null = all 15),
+    every `step`-th frame. unlabelled: folder or video `images`, boxes in `detections` (null = the whole image is one
+    person).
     """
 
     source: Literal["synthetic", "coco_wholebody", "ubody", "unlabelled"]
     name: Name
     images: Count | Text | None = None
     seed: Whole | None = None
+    labels: LabelRates | None = None
     annotations: Text | None = None
     detections: Text | None = None
     videos: Text | None = None
@@ -151,7 +163,7 @@ class Source(Section):
 
     # Kind → (required keys, optional keys).
     KEYS: ClassVar[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-        "synthetic": (("images", "seed"), ()),
+        "synthetic": (("images", "seed"), ("labels",)),
         "coco_wholebody": (("annotations", "images"), ("detections",)),
         "ubody": ((), ("images", "annotations", "videos", "split", "scenes", "step", "detections")),
         "unlabelled": (("images",), ("detections", "step")),
@@ -217,10 +229,12 @@ class Augment(AugmentValues):
 
 
 class Teacher(Section):
-    """The large model: taken from `checkpoint`, or trained from `backbone` (null = random weights)."""
+    """The large model: taken from `checkpoint`, or trained from whole weights `init` or those of a `backbone` (both
+    null = random weights)."""
 
     size: SizeName
     checkpoint: Weights | None
+    init: Weights | None
     backbone: Weights | None
     seed: Whole
     epochs: Count

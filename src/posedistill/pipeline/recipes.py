@@ -129,6 +129,7 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
         "teacher": {
             "size": row.teacher,
             "checkpoint": None,
+            "init": None,
             "backbone": {"path": f"{root}/weights/{BACKBONES[row.teacher]}", "sha256": None},
             "seed": SEED,
             "epochs": EPOCHS,

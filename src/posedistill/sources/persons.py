@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError
+from posedistill.keypoints import PARTS
 from posedistill.params import Source
 from posedistill.sources import coco, ubody, unlabelled
 from posedistill.sources.detections import read_detections
 from posedistill.sources.fields import wrong
-from posedistill.sources.person import Funnel, ImageRef, SourcePersons
+from posedistill.sources.person import Funnel, ImageRef, Person, SourcePersons, ValidFlags
+from posedistill.synthetic.incomplete import drop_labels
 
 
 def read_source(source: Source, root: Path, *, split: str, boxes: str, rendered: Path | None = None) -> SourcePersons:
@@ -21,7 +24,10 @@ def read_source(source: Source, root: Path, *, split: str, boxes: str, rendered:
     """
     if source.source == "synthetic":
         assert rendered is not None
-        return _coco(source, rendered / "annotations.json", rendered / "images", split, None)
+        read = _coco(source, rendered / "annotations.json", rendered / "images", split, None)
+        if source.labels is not None:
+            read.persons = [_incomplete(person, source) for person in read.persons]
+        return read
     if source.source == "coco_wholebody":
         detections = None
         if split == "val" and boxes == "detections":
@@ -30,6 +36,13 @@ def read_source(source: Source, root: Path, *, split: str, boxes: str, rendered:
     if source.source == "ubody":
         return ubody.load(source, root, split)
     return unlabelled.load(source, root, split)
+
+
+def _incomplete(person: Person, source: Source) -> Person:
+    """A rendered person without the labels that `source.labels` leaves out."""
+    kept = drop_labels(person.keypoints, dict(source.labels or ()), source.seed or 0, person.annotation_id)
+    flags = (ok and bool(kept[PARTS[part], 2].any()) for part, ok in person.valid._asdict().items())
+    return replace(person, keypoints=kept, valid=ValidFlags(*flags))
 
 
 def _coco(source: Source, annotations: Path, images: Path, split: str, detections: Path | None) -> SourcePersons:

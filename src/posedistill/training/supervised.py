@@ -58,9 +58,13 @@ def train_supervised(params: Params, role: str, paths: Paths | None = None) -> T
         return _take_teacher(params, params.teacher.checkpoint, paths)
     section: Literal["teacher", "student"] = "teacher" if role == "teacher" else "student"
     model = params.teacher if role == "teacher" else params.student
+    init = params.teacher.init if role == "teacher" else None
+    inputs = {"backbone": model.backbone, "init": init}
 
     def build(device: Device) -> Supervised:
         student = new_student(model.size, params.input.size, model.seed, model.backbone, f"{section}.backbone")
+        if init is not None:
+            load_checkpoint(student, init.verified("teacher.init"), complete=True)
         return Supervised(student, params.loss.reference_batch)
 
     return train(
@@ -71,7 +75,7 @@ def train_supervised(params: Params, role: str, paths: Paths | None = None) -> T
             entry="training.supervised:train_supervised",
             build=build,
             own={"size": model.size, "reference_batch": params.loss.reference_batch},
-            inputs={"backbone": Path(model.backbone.path)} if model.backbone else {},
+            inputs={name: Path(weights.path) for name, weights in inputs.items() if weights},
             size=model.size,
             section=section,
             clip_norm=(f"{section}.clip_norm", model.clip_norm),
