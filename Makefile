@@ -87,7 +87,7 @@ html: setup  ## the reports as web pages that need no network, in html/
 recipe: setup  ## make recipe NAME=… ROOT=/data puts one in the place of params.yaml; no NAME: the list
 	python -m posedistill.pipeline.recipes $(NAME) $(if $(ROOT),--root $(abspath $(ROOT)))
 
-pretrain: setup  ## retrain the starting weights in assets/backbones
+pretrain: setup  ## retrain the starting weights in assets/
 	python scripts/pretrain.py
 
 gpu:  ## all GPU measurements and a short real training

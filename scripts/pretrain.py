@@ -1,6 +1,7 @@
-"""Retrain the starting weights in assets/backbones:  python scripts/pretrain.py [student] [teacher]
+"""Retrain the starting weights in assets/:  python scripts/pretrain.py [student] [teacher] [whole]
 
-Takes hours on two cores; interrupted, it continues where it stopped. Settings: recipes/pretrain.yaml.
+student and teacher are backbones, whole is a teacher for all 133 keypoints. Takes hours on two cores; interrupted, it
+continues where it stopped. Settings: recipes/pretrain.yaml and recipes/pretrain-whole.yaml.
 """
 
 import argparse
@@ -14,29 +15,36 @@ from posedistill import project
 from posedistill.errors import UserError
 from posedistill.files import write_atomic
 from posedistill.pipeline.prepare import prepare
-from posedistill.pipeline.pretrain import enter_workspace, pretrain
+from posedistill.pipeline.pretrain import What, enter_workspace, pretrain
 
-ROLES = ("student", "teacher")
+# What is trained → its recipe, its file below assets/.
+KINDS: dict[What, tuple[str, str]] = {
+    "student": ("pretrain", "backbones/cspnext-{size}-body-rendered"),
+    "teacher": ("pretrain", "backbones/cspnext-{size}-body-rendered"),
+    "whole": ("pretrain-whole", "teachers/rtmpose-{size}-wholebody-rendered"),
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("roles", nargs="*", default=ROLES, choices=ROLES, help="which backbones (default: both)")
-    roles = parser.parse_args().roles
+    parser.add_argument(
+        "kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="what to train; default: all"
+    )
     root = project.root()
-    target = root / "assets" / "backbones"
-    target.mkdir(parents=True, exist_ok=True)
-    params = enter_workspace(root, root / "runs")
-    if not Path("prepared/report.json").is_file():
-        prepare(params)
-    for role in roles:
-        size = getattr(params, role).size
+    for kind in parser.parse_args().kinds:
+        recipe, name = KINDS[kind]
+        params = enter_workspace(root, root / "runs", recipe)
+        if not Path("prepared/report.json").is_file():
+            prepare(params)
+        size = params.student.size if kind == "student" else params.teacher.size
+        target = root / "assets" / f"{name.format(size=size)}.safetensors"
+        target.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        about = pretrain(params, role, target / f"cspnext-{size}-body-rendered.safetensors")
+        about = pretrain(params, kind, target)
         minutes = (time.monotonic() - began) / 60
-        command = f"make pretrain (python scripts/pretrain.py {role})"
+        command = f"make pretrain (python scripts/pretrain.py {kind})"
         about = {**about, "command": command, "minutes": round(minutes), "hardware": hardware()}
-        write_atomic(target / f"cspnext-{size}-body-rendered.json", json.dumps(about, indent=1) + "\n")
+        write_atomic(target.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
         print(json.dumps(about, indent=1))
     return 0
 
