@@ -23,7 +23,8 @@ from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
 from posedistill.evaluation.evaluate import evaluate_store
 from posedistill.evaluation.mean_oks import mean_of, mean_oks
-from posedistill.evaluation.predict import Poses, forward, predict_poses, predict_store
+from posedistill.evaluation.pose import forward
+from posedistill.evaluation.predict import Poses, predict_poses, predict_store
 from posedistill.evaluation.records import FIELDS, read_ground_truth, read_predictions
 from posedistill.keypoints import FLIP_INDICES, PARTS
 from posedistill.models.checkpoint import save_checkpoint

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.feed.loader import ValBatch, val_batches
-from posedistill.data.geometry import input_to_image
 from posedistill.data.store.arrow import ValPersons, ValStore
 from posedistill.devices import worker_processes
 from posedistill.errors import UserError
+from posedistill.evaluation.pose import Crops, Pose
 from posedistill.evaluation.records import ALL_PARTS, FIELDS, GroundTruth, Predictions, body_extent
 from posedistill.evaluation.scoring import keep_best, person_scores
-from posedistill.keypoints import FLIP_INDICES, PARTS
+from posedistill.keypoints import PARTS
 from posedistill.models.onnx_model import PoseModel
-from posedistill.models.simcc import decode
 from posedistill.params import Params
 from posedistill.progress import progress
 
 PIXEL_DIGITS, SCORE_DIGITS = 3, 6  # what prediction files keep: beyond it is noise of the order of summation
-
-
-def forward(
-    model: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor, *, flip_test: bool
-) -> tuple[Tensor, Tensor]:
-    """SimCC logits (x [B, K, 2W], y [B, K, 2H]) of normalised `images` [B, 3, H, W].
-
-    With `flip_test` the mean of the image's logits and its mirror's, brought back: the bins of x reversed, left and
-    right keypoints swapped (published). Both go through the model as one batch.
-    """
-    if not flip_test:
-        return model(images)
-    simcc_x, simcc_y = model(torch.cat((images, images.flip(-1))))
-    (x, mirrored_x), (y, mirrored_y) = simcc_x.chunk(2), simcc_y.chunk(2)
-    swap = torch.as_tensor(FLIP_INDICES, device=simcc_x.device)
-    return (x + mirrored_x[:, swap].flip(-1)) * 0.5, (y + mirrored_y[:, swap]) * 0.5
 
 
 @dataclass(frozen=True)
@@ -120,25 +101,17 @@ def predict_batches(
     The model must be on `device`; it is put in eval mode for it, and back to what it was.
     """
     mode = model.training
-    model.eval()
+    pose = Pose(model, device, flip_test)
     found = []
     try:
         for batch in batches:
-            images = to_model_input(batch.images.to(device, non_blocking=True), None)
-            # in half precision bins beyond 256 could not be told apart
-            simcc_x, simcc_y = (_full(logits) for logits in forward(model, images, flip_test=flip_test))
-            keypoints, logits = (tensor.double().cpu().numpy() for tensor in decode(simcc_x, simcc_y))
-            points = input_to_image(keypoints, batch.center[:, None], batch.scale[:, None], model.input_size)
-            score = person_scores(batch.score, logits, score_threshold)
+            result = pose.find(Crops(batch.images, batch.center, batch.scale), max(1, len(batch.images)))
+            score = person_scores(batch.score, result.scores, score_threshold)
             area = batch.scale.prod(axis=1)
-            found.append(Poses(batch.image_id, batch.annotation_id, points, logits, score, area))
+            found.append(Poses(batch.image_id, batch.annotation_id, result.keypoints, result.scores, score, area))
     finally:
         model.train(mode)
     return Poses.join(found)
-
-
-def _full(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def predict_poses(
