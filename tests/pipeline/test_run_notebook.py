@@ -156,6 +156,17 @@ def test_the_place_in_the_package_is_named_and_a_report_that_is_there_stays(proj
     assert project.report.read_text() == "newer than the commit"
 
 
+def test_a_killed_kernel_is_one_line_and_the_committed_report_comes_back(project):
+    project.remove_outputs()
+    run = project.run("print('before')", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert run.returncode == 1 and "before" in run.stdout
+    lines = run.stderr.strip().splitlines()
+    line = lines[-1]
+    assert len(lines) <= 2  # nbclient has a line of its own
+    assert line.startswith("notebooks/01_one.ipynb: its Python process ended") and "memory" in line
+    assert project.report.read_text() == "committed report"
+
+
 def test_bad_input_in_a_notebook_is_its_own_line(project):
     project.remove_outputs()
     done = project.run("from posedistill.errors import UserError\nraise UserError('a.json: no such annotation 7')")

@@ -78,6 +78,12 @@ def execute(notebook: Path, report: Path, parameters: Mapping[str, Any]) -> None
     except papermill.PapermillExecutionError as error:
         line = _failure_line(notebook, error, failed)
         raise (UserError if error.ename == "UserError" else CellFailed)(line) from error
+    except RuntimeError as error:  # of nbclient: the kernel died, or did not answer
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CellFailed(
+            f"{notebook}: its Python process ended or does not answer ({first}); often it ran out of memory, then "
+            f"runtime.micro_batch or runtime.workers must be smaller; the report up to there: {failed}"
+        ) from error
     finally:
         if finished:
             running.unlink(missing_ok=True)
