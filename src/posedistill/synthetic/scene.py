@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class SceneOptions:
 @dataclass(frozen=True)
 class RenderedPerson:
     keypoints: np.ndarray  # float64 [133, 3]: x, y in pixels; 2 visible, 1 hidden, 0 outside the picture
+    mask: np.ndarray  # bool [2H, 2W]: where it is seen, at twice the picture's resolution
     area: float  # visible pixels
     box: tuple[float, float, float, float]  # x, y, width, height of the visible pixels
     mode: str
@@ -60,7 +61,9 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class _Placed:
+class Placed:
+    """A dressed person at a place in the world."""
+
     dressed: Dressed
     keypoints: np.ndarray  # [133, 3] world
     height: float
@@ -88,8 +91,8 @@ class Studio:
         camera = frame_subject(rng, _subject(rng, people[0], frame), width, height)
         return self._render(rng, options, frame, people, camera, width, height)
 
-    def _place_people(self, rng: Rng, options: SceneOptions, frame: str, count: int) -> list[_Placed]:
-        people: list[_Placed] = []
+    def _place_people(self, rng: Rng, options: SceneOptions, frame: str, count: int) -> list[Placed]:
+        people: list[Placed] = []
         spots: list[np.ndarray] = []
         for k in range(count):
             close = k == 0 and frame in ("upper", "close")  # such pictures show somebody upright who faces the camera
@@ -115,7 +118,7 @@ class Studio:
             floor = posed[: self.body.skin_count, 2].min()
             posed += spot - np.array([middle[0], middle[1], floor])
             dressed = self.tailor.dress(rng, posed, mode)
-            people.append(_Placed(dressed, self.body.keypoints(posed), rest.height, mode, pose.depth))
+            people.append(Placed(dressed, self.body.keypoints(posed), rest.height, mode, pose.depth))
         return people
 
     def _render(
@@ -123,22 +126,45 @@ class Studio:
         rng: Rng,
         options: SceneOptions,
         frame: str,
-        people: list[_Placed],
+        people: list[Placed],
         camera: Camera,
         width: int,
         height: int,
     ) -> Scene:
         props = [seat(rng, p.keypoints, p.height) for p in people if p.mode == "sit" and rng.random() < options.seat]
-        mesh = _join([p.dressed for p in people] + [p for p in props if p])
+        behind = background(rng, height, width)
+        thing = None
+        if rng.random() < options.occluder:
+            _, inverse = camera.project(np.concatenate(people[int(rng.integers(len(people)))].dressed.vertices))
+            distance = max(0.2, 1 / max(float(np.median(inverse)), 0.05) - rng.uniform(0.25, 0.6))
+            mask, front = occluder(rng, height, width)
+            thing = mask, front, distance
+        light = sample_light(rng, camera)
+        shaded, persons = self.shoot(people, camera, behind, light, thing, [p for p in props if p])
+        return Scene(_develop(rng, shaded), frame, persons)
+
+    def shoot(
+        self,
+        people: Sequence[Placed],
+        camera: Camera,
+        behind: np.ndarray,
+        light: np.ndarray,
+        thing: tuple[np.ndarray, np.ndarray, float] | None = None,
+        props: Sequence[Dressed] = (),
+    ) -> tuple[np.ndarray, list[RenderedPerson]]:
+        """Linear colours float64 [H, W, 3] and labels of `people` before the picture `behind`, float32 [H, W, 3].
+
+        light: see `sample_light`. thing: something flat in front: where it is, bool [2H, 2W]; how it looks, float32
+        [H, W, 3]; its distance in metres.
+        """
+        height, width = behind.shape[:2]
+        mesh = _join([p.dressed for p in people] + list(props))
         xy, inverse = camera.project(mesh.vertices)
-        behind = front = background(rng, height, width)
+        front = behind
         triangle = np.full((2 * height, 2 * width), -1, np.int32)
         depth = np.zeros((2 * height, 2 * width), np.float32)
-        if rng.random() < options.occluder:
-            k = int(rng.integers(len(people)))
-            victim = float(np.median(inverse[mesh.first[k] : mesh.first[k + 1]]))
-            distance = max(0.2, 1 / max(victim, 0.05) - rng.uniform(0.25, 0.6))
-            mask, front = occluder(rng, height, width)
+        if thing is not None:
+            mask, front, distance = thing
             triangle[mask], depth[mask] = -2, 1 / distance
         kernels.rasterize(xy * 2, inverse, mesh.faces, mesh.cut, mesh.one_sided, triangle, depth)
         shaded = kernels.shade(
@@ -147,27 +173,31 @@ class Studio:
             front,
             *(xy * 2, inverse, mesh.faces, mesh.canon, mesh.normals, mesh.cover, mesh.surface),
             *(mesh.table, mesh.garments, mesh.brows, mesh.irises, self.wardrobe.brow_line, self.wardrobe.eye_centre),
-            _light(rng, camera),
+            light,
         )
         persons = []
         for k, person in enumerate(people):
             mine = (triangle >= mesh.first_face[k]) & (triangle < mesh.first_face[k + 1])
-            rows, columns = np.flatnonzero(mine.any(axis=1)), np.flatnonzero(mine.any(axis=0))
-            box = (0.0, 0.0, 0.0, 0.0)
-            if len(rows):
-                x, y = columns[0] / 2, rows[0] / 2
-                box = (x, y, (columns[-1] + 1) / 2 - x, (rows[-1] + 1) / 2 - y)
             keypoints = _label(person, camera, depth, width, height)
             area = np.count_nonzero(mine) / 4
-            persons.append(RenderedPerson(keypoints, area, box, person.mode, person.depth))
-        return Scene(_develop(rng, shaded), frame, persons)
+            persons.append(RenderedPerson(keypoints, mine, area, mask_box(mine), person.mode, person.depth))
+        return shaded, persons
+
+
+def mask_box(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """x, y, width, height in pixels of a mask [2H, 2W] at twice the resolution; zeros if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0.0, 0.0, 0.0, 0.0
+    x, y = columns[0] / 2, rows[0] / 2
+    return x, y, (columns[-1] + 1) / 2 - x, (rows[-1] + 1) / 2 - y
 
 
 @dataclass(frozen=True)
 class _Mesh:
     """All people, then all things, of a picture as one mesh.
 
-    first, first_face [P + 1]: where the vertices and faces of each one start.
+    first_face [P + 1]: where the faces of each one start.
     """
 
     vertices: np.ndarray
@@ -182,7 +212,6 @@ class _Mesh:
     garments: np.ndarray
     brows: np.ndarray
     irises: np.ndarray
-    first: list[int]
     first_face: list[int]
 
 
@@ -216,12 +245,11 @@ def _join(people: list[Dressed]) -> _Mesh:
         np.stack(garments),
         np.stack([p.brow for p in people]),
         np.stack([p.iris for p in people]),
-        first,
         first_face,
     )
 
 
-def _subject(rng: Rng, person: _Placed, frame: str) -> np.ndarray:
+def _subject(rng: Rng, person: Placed, frame: str) -> np.ndarray:
     """World points to be framed."""
     k = person.keypoints
     face, hands = k[PARTS["face"]], np.concatenate([k[PARTS["lefthand"]], k[PARTS["righthand"]]])
@@ -239,7 +267,7 @@ def _subject(rng: Rng, person: _Placed, frame: str) -> np.ndarray:
     return np.concatenate([subject, head_top[None]])
 
 
-def _light(rng: Rng, camera: Camera) -> np.ndarray:
+def sample_light(rng: Rng, camera: Camera) -> np.ndarray:
     """Rows of kernels.shade's light [6, 3]: a lamp somewhere above on the camera's side, and the sky's hemisphere."""
     r = camera.rotation
     to_lamp = rng.normal(0, 1, 3) * [1, 0.7, 0.6] + [0, -0.8, -0.8]
@@ -254,7 +282,7 @@ def _light(rng: Rng, camera: Camera) -> np.ndarray:
     return np.stack([to_lamp @ r, half @ r, r[2], lamp, sky, ground]).round(9)
 
 
-def _label(person: _Placed, camera: Camera, depth: np.ndarray, width: int, height: int) -> np.ndarray:
+def _label(person: Placed, camera: Camera, depth: np.ndarray, width: int, height: int) -> np.ndarray:
     xy, inverse = camera.project(person.keypoints)
     xy, distance = xy.round(6), 1 / np.abs(inverse)
     x, y = xy.T
