@@ -272,7 +272,7 @@ class Train(Section):
     flat: Share
     final_lr: Share
     ema: Ema
-    validate_every: Count
+    validate_every: Positive  # epochs; below 1, on a part of the images
     keep: Literal["last", "best"]
 
 

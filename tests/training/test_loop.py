@@ -79,7 +79,7 @@ def test_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, epoch, 
         objective = supervised()
 
         def validate(model):
-            return float(sum(tensor.double().sum() for tensor in model.state_dict().values()))
+            return {"val_ap": float(sum(tensor.double().sum() for tensor in model.state_dict().values()))}
 
         result = fit(objective, p, batches, CPU, folder(path), validate=validate)
         return result, objective
@@ -101,7 +101,7 @@ def test_keep_best_gives_the_weights_of_the_best_epoch(tmp_path):
 
     def validate(model):
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return (10.0, 30.0, 20.0)[len(seen) - 1]
+        return {"val_ap": (10.0, 30.0, 20.0)[len(seen) - 1]}
 
     best = fit(supervised(), p, batches_of(p), CPU, folder(tmp_path), validate=validate).model.state_dict()
     assert all(torch.equal(best[name], tensor) for name, tensor in seen[1].items())
@@ -110,8 +110,17 @@ def test_keep_best_gives_the_weights_of_the_best_epoch(tmp_path):
 
 def test_validation_every_n_epochs_and_at_the_end(tmp_path):
     p = plan(epochs=5, steps_per_epoch=1, validate_every=2)
-    rows = fit(supervised(), p, batches_of(p), CPU, folder(tmp_path), validate=lambda model: 1.0).rows
+    rows = fit(supervised(), p, batches_of(p), CPU, folder(tmp_path), validate=lambda model: {"val_ap": 1.0}).rows
     assert [row["epoch"] for row in rows if "val_ap" in row] == [2, 4, 5]
+
+
+def test_validation_several_times_an_epoch_goes_with_the_rows_of_the_curves():
+    p = plan(epochs=2, steps_per_epoch=266, validate_every=0.25)
+    due = [step for step in range(1, p.steps + 1) if p.validation_due(step)]
+    assert due == [66, 132, 198, 266, 332, 398, 464, 532]
+    assert all(map(p.row_due, due))
+    rarely = plan(epochs=5, steps_per_epoch=7, validate_every=2)
+    assert [step for step in range(1, 36) if rarely.validation_due(step)] == [14, 28, 35]
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_checkpoint(tmp_path, capsys):
@@ -163,4 +172,4 @@ def test_a_training_that_diverges_names_the_learning_rate(tmp_path):
 def test_predictions_that_are_not_finite_end_the_training(tmp_path):
     p = plan(epochs=1, steps_per_epoch=2)
     with pytest.raises(UserError, match="a prediction on the validation images is not finite after step 2"):
-        fit(supervised(), p, batches_of(p), CPU, folder(tmp_path), validate=lambda model: math.nan)
+        fit(supervised(), p, batches_of(p), CPU, folder(tmp_path), validate=lambda model: {"val_ap": math.nan})

@@ -20,7 +20,7 @@ from posedistill.training.supervised import train_supervised
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project folder with fake data; (folder, augmentation of each epoch)."""
-    for name in ("TrainStore", "ValStore", "TrainLoader", "validation_ap"):
+    for name in ("TrainStore", "ValStore", "TrainLoader", "validation"):
         monkeypatch.setattr(runs, name, getattr(runs, name))  # put back afterwards
     monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", "")
     monkeypatch.chdir(tmp_path)

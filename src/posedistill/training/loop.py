@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.feed.loader import Batch
+from posedistill.data.feed.pixel_changes import enlarged
 from posedistill.devices import Device
 from posedistill.errors import UserError
 from posedistill.models.rtmpose import RTMPose
@@ -49,7 +50,7 @@ class TrainingPlan:
     clip_norm: float | None
     ema_momentum: float
     ema_gamma: int
-    validate_every: int
+    validate_every: float  # epochs
     keep: str  # last | best
     settings: tuple[str, str] = ("lr", "clip_norm")  # names of learning rate and gradient clip, for messages
 
@@ -57,14 +58,28 @@ class TrainingPlan:
     def steps(self) -> int:
         return self.epochs * self.steps_per_epoch
 
-    def row_due(self, step: int) -> bool:
-        """Whether the curves have a row after `step` steps: at least one per epoch, about ROWS in all."""
-        within = step % self.steps_per_epoch
-        every = self.steps_per_epoch // max(1, ROWS // self.epochs)
-        return within == 0 or (every > 0 and within % every == 0 and within + every <= self.steps_per_epoch)
+    @property
+    def steps_per_row(self) -> int:
+        """Steps between rows of the curves: at least one row per epoch, about ROWS in all."""
+        return self.steps_per_epoch // max(1, ROWS // self.epochs) or self.steps_per_epoch
 
-    def validation_due(self, epoch: int) -> bool:
-        return (epoch + 1) % self.validate_every == 0 or epoch + 1 == self.epochs
+    def row_due(self, step: int) -> bool:
+        """Whether the curves have a row after `step` steps."""
+        within, every = step % self.steps_per_epoch, self.steps_per_row
+        return within == 0 or (within % every == 0 and within + every <= self.steps_per_epoch)
+
+    def validation_due(self, step: int) -> bool:
+        """Whether the model is validated after `step` steps: with every row that completes another `validate_every`
+        epochs, and at the end."""
+        if not self.row_due(step):
+            return False
+        epochs, within = divmod(step, self.steps_per_epoch)
+        rows = self.steps_per_epoch // self.steps_per_row
+        before, now = (
+            int((epochs + row / rows) / self.validate_every + 1e-9)
+            for row in (within // self.steps_per_row - 1, within // self.steps_per_row)
+        )
+        return now > before or step == self.steps
 
 
 @dataclass
@@ -83,13 +98,14 @@ def fit(
     folder: RunFolder,
     *,
     group: Group | None = None,
-    validate: Callable[[RTMPose], float] | None = None,
+    validate: Callable[[RTMPose], Mapping[str, float]] | None = None,
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
 ) -> Result:
     """Train `objective` (already on `device`) for `plan.epochs`, from the last checkpoint in `folder` if there is one.
 
     `batches(epoch, step)` gives this process's batches of an epoch from its step `step` on, always the same ones.
-    `validate` gives the validation AP of a model, NaN if its predictions are not finite. `on_rows` is called with all
+    `validate` gives what the curves show of a model, `val_ap` (by which the best is kept) among it; NaN if its
+    predictions are not finite. `on_rows` is called with all
     rows of the curves whenever there is a new one. An interrupted and continued training ends with the same bits as an
     undisturbed one.
 
@@ -98,9 +114,7 @@ def fit(
     loop = _Loop(objective, plan, device, folder, group or Group(), on_rows)
     for epoch in range(loop.step // plan.steps_per_epoch, plan.epochs):
         objective.start_epoch(epoch, plan.epochs)
-        loop.train_epoch(epoch, batches)
-        if plan.validation_due(epoch) and loop.group.main:
-            loop.validate(validate)
+        loop.train_epoch(epoch, batches, validate)
         loop.save()
         loop.group.wait()
     if "ema" in loop.best:
@@ -111,7 +125,7 @@ def fit(
 class _Loop:
     """The state of a training, which a checkpoint holds, and what changes it."""
 
-    probe: tuple[Tensor, Tensor]  # images and keypoints, part of the last batch
+    probe: tuple[Tensor, ...]  # what `forward` took of the last batch, of some persons
 
     def __init__(
         self,
@@ -160,8 +174,13 @@ class _Loop:
             raise self.diverged("a weight or BatchNorm statistic", self.step)
         self.folder.save(self.step, self.state_dict())
 
-    def train_epoch(self, epoch: int, batches: Callable[[int, int], Iterator[Batch]]) -> None:
-        """All steps of an epoch that are left."""
+    def train_epoch(
+        self,
+        epoch: int,
+        batches: Callable[[int, int], Iterator[Batch]],
+        validate: Callable[[RTMPose], Mapping[str, float]] | None,
+    ) -> None:
+        """All steps of an epoch that are left, and the validations that are due."""
         plan, within = self.plan, self.step % self.plan.steps_per_epoch
         saved = time.monotonic()
         with progress(
@@ -177,6 +196,10 @@ class _Loop:
                 # Whatever waits for the device stands below.
                 if self.loss_read_due(self.step):
                     self.read_loss(bar)
+                if plan.validation_due(self.step):
+                    if self.group.main:
+                        self.validate(validate)
+                    self.group.wait()
                 within_epoch = self.step % plan.steps_per_epoch != 0  # at its end, validation comes first
                 if within_epoch and (
                     self.step % CHECKPOINT_EVERY == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS
@@ -193,18 +216,19 @@ class _Loop:
         """One optimiser step: the gradients of the micro-batches add up to the gradient of the whole batch."""
         set_lr(self.optimizer, self.plan.schedule.at(self.step))
         measured = self.loss_read_due(self.step + 1)
-        for images, keypoints, share, last in _micro_batches(batch, self.device, self.parameters[0].dtype):
+        for inputs, share, last in _micro_batches(batch, self.device, self.parameters[0].dtype):
             with _no_gradient_exchange(self.forward, until=last):
                 with self.device.autocast():
-                    terms, prediction, teacher = self.forward(images, keypoints)
+                    terms, prediction, teacher = self.forward(*inputs)
                 (terms["total"] * share).backward()
             self.meter.add(terms, share)
             if measured:
+                keypoints = inputs[1]
                 weight = self.objective.weight(keypoints)
                 self.meter.add({"accuracy": accuracy(prediction, keypoints, weight)}, share)
                 if teacher is not None:
                     self.meter.add({"agreement": agreement(prediction, teacher)}, share)
-            self.probe = images[:PROBED], keypoints[:PROBED]
+            self.probe = tuple(values[:PROBED] for values in inputs)
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm, foreach=True)
         self.optimizer.step()
@@ -228,20 +252,20 @@ class _Loop:
             if self.group.main:
                 self.on_rows(self.rows)
 
-    def validate(self, validation_ap: Callable[[RTMPose], float] | None) -> None:
-        """Complete the epoch's row with gradient norms and validation AP, and remember the best model."""
+    def validate(self, validate: Callable[[RTMPose], Mapping[str, float]] | None) -> None:
+        """Complete the last row with gradient norms and what `validate` gives, and remember the best model."""
         with self.device.autocast():
             loss, norms = self.objective.evaluated_terms(*self.probe)
         self.rows[-1] |= norms
         if not math.isfinite(loss):
             raise self.diverged("the loss in eval mode", self.step)
-        if validation_ap is not None:
-            ap = validation_ap(self.objective.model(self.ema.module))
-            if math.isnan(ap):
+        if validate is not None:
+            found = validate(self.objective.model(self.ema.module))
+            if any(map(math.isnan, found.values())):
                 raise self.diverged("a prediction on the validation images", self.step)
-            self.rows[-1]["val_ap"] = ap
-            if self.plan.keep == "best" and ap > self.best["val_ap"]:
-                self.best = {"val_ap": ap, "ema": copy.deepcopy(self.ema.state_dict())}
+            self.rows[-1] |= found
+            if self.plan.keep == "best" and found["val_ap"] > self.best["val_ap"]:
+                self.best = {"val_ap": found["val_ap"], "ema": copy.deepcopy(self.ema.state_dict())}
         self.on_rows(self.rows)
         self.objective.train()
 
@@ -255,9 +279,11 @@ class _Loop:
         )
 
 
-def _micro_batches(batch: Batch, device: Device, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor, float, bool]]:
-    """The batch in parts, on the device: images [b, 3, H, W] for the model, keypoints [b, K, 3], the part's share of
-    the batch, and whether it is the last."""
+def _micro_batches(
+    batch: Batch, device: Device, dtype: torch.dtype
+) -> Iterator[tuple[tuple[Tensor, ...], float, bool]]:
+    """The batch in parts, on the device: what the objective takes (images [b, 3, H, W], keypoints [b, K, 3], and the
+    teacher's images where they are of another size), the part's share of the batch, and whether it is the last."""
     size = len(batch.images)
     part = device.micro_batch or size
     for start in range(0, size, part):
@@ -265,8 +291,12 @@ def _micro_batches(batch: Batch, device: Device, dtype: torch.dtype) -> Iterator
             values[start : start + part].to(device.device, non_blocking=True)
             for values in (batch.images, batch.keypoints, batch.changes)
         )
-        images = device.layout(to_model_input(images, changes).to(dtype))
-        yield images, keypoints, len(images) / size, start + part >= size
+        inputs = [device.layout(to_model_input(images, changes).to(dtype)), keypoints]
+        if batch.teacher_images is not None:
+            larger = batch.teacher_images[start : start + part].to(device.device, non_blocking=True)
+            factor = larger.shape[1] / images.shape[1]
+            inputs.append(device.layout(to_model_input(larger, enlarged(changes, factor)).to(dtype)))
+        yield tuple(inputs), len(images) / size, start + part >= size
 
 
 def _no_gradient_exchange(forward: nn.Module, until: bool) -> AbstractContextManager:

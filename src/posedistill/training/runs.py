@@ -22,13 +22,13 @@ from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint, save_checkpoint
 from posedistill.models.onnx_model import OnnxModel, wrap
 from posedistill.models.rtmpose import RTMPose
-from posedistill.params import Augment, Params, to_settings
+from posedistill.params import Augment, Input, Params, to_settings
 from posedistill.training import distributed
 from posedistill.training.checkpoints import RunFolder, digest_inputs, run_key, say
 from posedistill.training.loop import Row, TrainingPlan, fit
 from posedistill.training.objective import Objective
 from posedistill.training.schedule import build_schedule, scaled_lr
-from posedistill.training.validation import validation_ap
+from posedistill.training.validation import validation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +90,7 @@ class Training:
     section: Literal["teacher", "student", "stage2"]  # of the settings: seed, epochs and lr
     clip_norm: tuple[str, float | None]  # setting and value
     shape: Literal["cosine", "published"] = "cosine"  # of the learning rate, see build_schedule
+    teacher_input: Input | None = None  # at which a teacher of another input size sees the same views
     keypoints: int = NUM_KEYPOINTS  # a model of others than the 133 cannot be judged on the validation images
 
     @property
@@ -105,6 +106,10 @@ class Training:
         return getattr(self.params, self.section).lr
 
     @property
+    def input(self) -> Input:
+        return self.params.input_for("teacher" if self.section == "teacher" else self.stage)
+
+    @property
     def augment(self) -> Augment:
         return self.params.augment_for("teacher" if self.section == "teacher" else self.stage)
 
@@ -117,7 +122,7 @@ class Training:
 @dataclass(frozen=True)
 class Trained:
     """A finished training: `history` has a row for each point of the curves (epoch, step, lr, weighted loss terms
-    label/feature/logit/total, decay, accuracy, agreement, grad_*, val_ap; empty if the model was not trained here)."""
+    label/feature/logit/total, decay, accuracy, agreement, grad_*, val_*; empty if the model was not trained here)."""
 
     name: str
     model_path: Path
@@ -148,7 +153,7 @@ def train(training: Training) -> Trained:
         result = _result(finished["rows"], stage, paths)
         if group.main:
             size_setting = "teacher.size" if training.section == "teacher" else "student.size"
-            load_model(folder.finished_model, training.size, params.input.size, size_setting, training.keypoints)
+            load_model(folder.finished_model, training.size, training.input.size, size_setting, training.keypoints)
             with atomic_path(result.model_path) as temporary:
                 shutil.copyfile(folder.finished_model, temporary)
             _write_curves(result.curves_path, finished["rows"])
@@ -191,7 +196,7 @@ def take_onnx(path: Path, input_size: tuple[int, int], stage: str, paths: Paths)
     model = OnnxModel(path)
     if model.input_size != input_size:
         found, wanted = ("×".join(map(str, size)) for size in (model.input_size, input_size))
-        raise UserError(f"teacher.checkpoint: {path} takes {found} pixels, the settings {wanted} (input.height, width)")
+        raise UserError(f"teacher.checkpoint: {path} takes {found} pixels, the settings {wanted} (teacher.input, input)")
     result = _result([], stage, paths)
     wrap(path, result.model_path)
     _write_curves(result.curves_path, [])
@@ -208,7 +213,7 @@ def _folder(training: Training, device: Device, devices: int) -> RunFolder:
         "epochs": training.epochs,
         "lr": training.lr,
         "clip_norm": training.clip_norm,
-        "input": params.input.dump(),
+        "input": training.input.dump(),
         "augment": training.augment.dump(),
         "train": params.train.dump(),
         "device": device.facts(),
@@ -233,12 +238,12 @@ def _train(training: Training, device: Device, group: distributed.Group, folder:
     objective = distributed.synchronise_batch_norm(device.place(training.build(device)), device.device, group)
     val_store = ValStore(paths.validation)
 
-    def validate(model: RTMPose) -> float:
-        return validation_ap(model, val_store, params.input.size, device)
+    def validate(model: RTMPose) -> dict[str, float]:
+        return validation(model, val_store, training.input.size, device, whole=params.train.validate_every >= 1)
 
     with TrainLoader(
         store,
-        params.input,
+        training.input,
         training.augment_at,
         batch=plan.batch,
         seed=training.seed,
@@ -247,6 +252,7 @@ def _train(training: Training, device: Device, group: distributed.Group, folder:
         rank=group.rank,
         world_size=group.size,
         for_gpu=device.cuda,
+        teacher=training.teacher_input,
     ) as loader:
         result = fit(
             objective,
@@ -295,13 +301,14 @@ def make_plan(training: Training, persons: int, processes: int = 1) -> TrainingP
 
 
 COLUMNS = ["epoch", "step", "lr", "decay", "label", "feature", "logit", "total", "accuracy", "agreement", "val_ap"]
-COLUMNS += ["grad_label", "grad_feature", "grad_logit"]
+COLUMNS += ["val_oks", "grad_label", "grad_feature", "grad_logit"]
 
 
 def _table(rows: list[Row]) -> "pd.DataFrame":
     import pandas as pd
 
     columns = [name for name in COLUMNS if not rows or any(name in row for row in rows)]
+    columns += [name for name in dict.fromkeys(name for row in rows for name in row) if name not in COLUMNS]
     return pd.DataFrame([{name: row.get(name, float("nan")) for name in columns} for row in rows], columns=columns)
 
 
