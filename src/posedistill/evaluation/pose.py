@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from posedistill.data.feed.device_augment import to_model_input
 from posedistill.data.geometry import BOX_PADDING, crop_of_box, input_to_image, warp_image, warp_matrix
@@ -20,6 +20,7 @@ from posedistill.errors import UserError, shorten
 from posedistill.evaluation.calibration import Calibration
 from posedistill.keypoints import FLIP_INDICES
 from posedistill.models.head import SPLIT_RATIO
+from posedistill.models.onnx_model import PoseModel
 from posedistill.models.simcc import decode
 
 LARGEST = 1e6  # pixels of a box; beyond it the map to the input loses its precision
@@ -72,7 +73,7 @@ class Pose:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PoseModel,
         device: torch.device | str = "cpu",
         flip_test: bool = False,
         padding: float = BOX_PADDING,
@@ -85,13 +86,13 @@ class Pose:
         the two axes' maxima (min, as in mmpose) or their mean (mean, as in rtmlib). Confidence is always that of the
         smaller.
         """
-        self.model = model.to(device).eval()
+        self.model: PoseModel = model.to(device).eval()
         self.device = device
         self.flip_test = flip_test
         self.padding = padding
         self.calibration = calibration
         self.score: Score = score
-        self.input_size: tuple[int, int] = model.input_size  # type: ignore[assignment]
+        self.input_size = model.input_size
 
     def __call__(self, image: np.ndarray, boxes: ArrayLike | None = None) -> PoseResult:
         """The persons in `boxes` [N, 4] (x, y, width, height in pixels; None: the whole image is one person).

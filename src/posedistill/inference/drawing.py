@@ -1,6 +1,7 @@
 """Drawing skeletons: in COCO-WholeBody colours over the image, and in OpenPose style on black for ControlNet.
 
-Keypoints are [N, 133, 3]: x and y in image pixels, and a score. Images are RGB, uint8 [H, W, 3].
+Keypoints are [N, 133, 3]: x and y in image pixels, and a score or confidence, which a threshold is compared with.
+Points outside the image, and those whose coordinates are NaN, are not drawn. Images are RGB, uint8 [H, W, 3].
 """
 
 import colorsys
@@ -36,15 +37,22 @@ _OPENPOSE_SIDE = 512  # shorter side of the pictures for which OpenPose's line w
 _FINE = PARTS["face"].start  # from here on, the dense points of face and hands
 
 
-def draw_skeletons(image: np.ndarray, keypoints: np.ndarray, threshold: float = 0.3) -> np.ndarray:
+def visible(keypoints: np.ndarray, shape: tuple[int, ...], threshold: float) -> np.ndarray:
+    """Which points are drawn: bool [N, 133]; those from `threshold` on whose pixel lies in an image of `shape`."""
+    finite = np.isfinite(keypoints).all(axis=2)
+    pixel = np.where(finite[..., None], keypoints[..., :2], -1)
+    inside = ((pixel >= -0.5) & (pixel < np.array([shape[1], shape[0]]) - 0.5)).all(axis=2)
+    return finite & inside & (keypoints[..., 2] >= threshold)
+
+
+def draw_skeletons(image: np.ndarray, keypoints: np.ndarray, threshold: float) -> np.ndarray:
     """A copy of `image` with the skeletons of all persons in the colours of COCO-WholeBody.
 
     Points below `threshold`, and links to them, are left out. Line width grows with the image.
     """
     canvas = np.ascontiguousarray(image).copy()
     thickness = max(1, round(min(canvas.shape[:2]) / 250))
-    for person in keypoints:
-        shown = _shown(person, threshold)
+    for person, shown in zip(keypoints, visible(keypoints, canvas.shape, threshold)):
         for (a, b), color in zip(SKELETON, SKELETON_COLORS):
             if shown[a] and shown[b]:
                 thin = 1 if min(a, b) >= _FINE else thickness
@@ -55,7 +63,7 @@ def draw_skeletons(image: np.ndarray, keypoints: np.ndarray, threshold: float = 
     return canvas
 
 
-def draw_openpose(shape: tuple[int, int], keypoints: np.ndarray, threshold: float = 0.3) -> np.ndarray:
+def draw_openpose(shape: tuple[int, int], keypoints: np.ndarray, threshold: float) -> np.ndarray:
     """Skeletons in OpenPose style on black, RGB uint8 [height, width, 3]: the condition image of a pose ControlNet.
 
     Body as 18 points with coloured limbs, hands as coloured bones with blue joints, face as white points; no feet,
@@ -65,22 +73,20 @@ def draw_openpose(shape: tuple[int, int], keypoints: np.ndarray, threshold: floa
     height, width = shape
     scale = max(1.0, min(shape) / _OPENPOSE_SIDE)
     canvas = np.zeros((height, width, 3), np.uint8)
-    _openpose_bodies(canvas, [_openpose_points(person, threshold) for person in keypoints], scale)
-    for person in keypoints:
-        shown = _shown(person, threshold)
+    people = list(zip(keypoints, visible(keypoints, shape, threshold)))
+    _openpose_bodies(canvas, [_openpose_points(person, shown) for person, shown in people], scale)
+    for person, shown in people:
         for hand in _HANDS:
             _openpose_hand(canvas, person[hand], shown[hand], scale)
-    for person in keypoints:
-        shown = _shown(person, threshold)
+    for person, shown in people:
         for i in range(PARTS["face"].start, PARTS["face"].stop):
             if shown[i]:
                 cv2.circle(canvas, _pixel(person[i]), round(3 * scale), (255, 255, 255), cv2.FILLED)
     return canvas
 
 
-def _openpose_points(person: np.ndarray, threshold: float) -> list[tuple[int, int] | None]:
+def _openpose_points(person: np.ndarray, shown: np.ndarray) -> list[tuple[int, int] | None]:
     """The 18 points in pixels, None where one is not shown."""
-    shown = _shown(person, threshold)
     points = [None if i is None or not shown[i] else _pixel(person[i]) for i in _OPENPOSE]
     left, right = NAMES.index("left_shoulder"), NAMES.index("right_shoulder")
     if shown[left] and shown[right]:
@@ -120,11 +126,6 @@ def _openpose_hand(canvas: np.ndarray, hand: np.ndarray, shown: np.ndarray, scal
         cv2.circle(canvas, _pixel(hand[i]), round(4 * scale), (0, 0, 255), cv2.FILLED)
 
 
-def _shown(person: np.ndarray, threshold: float) -> np.ndarray:
-    return (person[:, 2] >= threshold) & np.isfinite(person).all(axis=1)
-
-
 def _pixel(point: np.ndarray) -> tuple[int, int]:
-    # A point may lie far outside the image; OpenCV's drawing takes 16 bits of coordinates safely.
-    x, y = np.clip(np.round(point[:2]), -30000, 30000).astype(int).tolist()
+    x, y = np.rint(point[:2]).astype(int).tolist()
     return x, y

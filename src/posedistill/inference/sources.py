@@ -33,6 +33,15 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A picture or a frame of a video that could not be read: its place in the stream is kept."""
+
+    name: str
+    image_id: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Skipped:
     """An input that could not be read, and why."""
 
@@ -42,7 +51,7 @@ class Skipped:
 
 @dataclass
 class Source:
-    """A stream of frames: iterate `frames()`, which adds to `skipped` what could not be read.
+    """A stream of frames: iterate `entries()` or `frames()`, which add to `skipped` what could not be read.
 
     kind: pictures | video. video: None if it is unreadable. count: expected frames. left_out: names of a folder's
     subfolders and videos. numbered: whether a picture's image_id is the number in its name.
@@ -80,30 +89,46 @@ class Source:
             self.numbered = ids_are_numbers(wanted, numbers, range(len(self.files)))
 
     def frames(self) -> Iterator[Frame]:
+        """What can be read."""
+        return (entry for entry in self.entries() if isinstance(entry, Frame))
+
+    def entries(self) -> Iterator[Frame | Unreadable]:
+        """One for every picture, and for every frame that the video's file holds, in order."""
         return self._video() if self.kind == "video" else self._pictures()
 
-    def _pictures(self) -> Iterator[Frame]:
+    def _pictures(self) -> Iterator[Frame | Unreadable]:
         for image_id, file in zip(self.image_ids(), self.files):
             try:
                 image = pixels.load(file)[1]
             except BrokenImage as error:
                 self.skipped.append(Skipped(file.name, str(error)))
+                yield Unreadable(file.name, image_id)
                 continue
             yield Frame(image, file.name, image_id)
 
-    def _video(self) -> Iterator[Frame]:
-        read = 0
+    def _video(self) -> Iterator[Frame | Unreadable]:
+        if self.video is None:
+            yield Unreadable(self.path.name, 0)
+        read = following = 0
         for place, frame in self.video.frames() if self.video else ():
-            assert self.video is not None
-            name, times = f"{self.path.name}#{place}", self.video.times
-            seconds = times[place] if place < len(times) else place / self.video.rate
-            yield Frame(videos.rgb(frame), name, place, float(seconds))
-            read += 1
+            yield from self._damaged(following, place)
+            yield Frame(videos.rgb(frame), f"{self.path.name}#{place}", place, self._seconds(place))
+            read, following = read + 1, place + 1
+        yield from self._damaged(following, len(self.video.times) if self.video else 0)
         if read == 0:
             self.skipped.append(Skipped(self.path.name, "no frame of the video can be decoded"))
         elif self.count is not None and read < self.count:
             reason = f"{read} of {self.count} frames can be read; the video is cut off or damaged"
             self.skipped.append(Skipped(self.path.name, reason))
+
+    def _damaged(self, start: int, stop: int) -> Iterator[Unreadable]:
+        for place in range(start, stop):
+            yield Unreadable(f"{self.path.name}#{place}", place, self._seconds(place))
+
+    def _seconds(self, place: int) -> float:
+        assert self.video is not None
+        times = self.video.times
+        return float(times[place] if place < len(times) else place / self.video.rate)
 
 
 def open_source(path: str | Path) -> Source:
@@ -120,7 +145,8 @@ def open_source(path: str | Path) -> Source:
         found = list_folder(path)
         if not found.pictures:
             raise UserError(
-                f"{printable(path)}: no pictures in this folder, expected files ending in {_list(PICTURES)}"
+                f"{printable(path)}: no pictures in this folder, expected files ending in {_list(PICTURES)} "
+                "or any other kind that Pillow reads"
             )
         left_out = [file.name for file in found.left_out]
         return Source(path, "pictures", found.pictures, len(found.pictures), left_out=left_out)
@@ -129,8 +155,8 @@ def open_source(path: str | Path) -> Source:
     if is_picture(path):
         return Source(path, "pictures", [path], 1)
     if not is_video(path):
-        expected = f"expected one ending in {_list(PICTURES | VIDEOS)}, or a folder"
-        raise UserError(f"{printable(path)}: unknown kind of file, {expected}")
+        kinds = f"a picture ({_list(PICTURES)} or any other kind that Pillow reads), a video ({_list(VIDEOS)})"
+        raise UserError(f"{printable(path)}: unknown kind of file, expected {kinds} or a folder of pictures")
     try:
         video = videos.probe(path)
     except BrokenImage:

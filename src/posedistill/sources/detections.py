@@ -1,7 +1,8 @@
 """Boxes of persons: COCO detections, or boxes by file name. The same for `prepare` and `predict --boxes`.
 
 COCO detections are a list of {"image_id": 785, "bbox": [x, y, w, h], "score": 0.9, "category_id": 1}, where `file_name`
-may name the picture instead of `image_id`; the results of `posedistill predict`, whose box is `box`, are such a list.
+may name the picture instead of `image_id`. They may also be the `annotations` of an object, as in the keypoints.json of
+`posedistill predict`, whose boxes are `box` and `box_score`.
 Boxes by file name: {"a.jpg": [[x, y, w, h], …]}, a fifth number being the score.
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from posedistill.errors import UserError, shorten
 from posedistill.files import printable
-from posedistill.sources.coco import DEGENERATE, NOT_FINITE, NOT_PERSON
+from posedistill.sources.coco import CROWD, DEGENERATE, NOT_FINITE, NOT_PERSON
 from posedistill.sources.fields import (
     PERSON,
     category,
@@ -32,7 +33,7 @@ from posedistill.sources.names import spelling
 from posedistill.sources.person import Funnel, ImageRef, Person, no_keypoints
 
 ELSEWHERE = "image not in this validation set"
-LAYOUTS = "expected a list of COCO detections, or file names with lists of boxes"
+LAYOUTS = "expected a list of COCO detections, a keypoints.json, or file names with lists of boxes"
 
 
 class Detection(NamedTuple):
@@ -65,7 +66,9 @@ def read_boxes(path: Path, funnel: Funnel, *, default_score: float | None = None
     for (where, entry), kind in zip(entries, categories):
         funnel.read += 1
         detection = _checked(name, where, entry, default_score)
-        if kind not in persons:
+        if entry.get("iscrowd"):
+            funnel.drop(CROWD, where)
+        elif kind not in persons:
             funnel.drop(NOT_PERSON, f"{where}: category_id {kind}")
         elif not all(map(finite, [*detection.box, detection.score])):
             funnel.drop(NOT_FINITE, where)
@@ -77,7 +80,9 @@ def read_boxes(path: Path, funnel: Funnel, *, default_score: float | None = None
 
 
 def _entries(content: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Both layouts as records with the words for their place in the file."""
+    """All layouts as records with the words for their place in the file."""
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        content = content["annotations"]
     if isinstance(content, list):
         for index, entry in enumerate(content):
             if not isinstance(entry, dict):
@@ -105,7 +110,7 @@ def _checked(name: str, where: str, entry: dict[str, Any], default_score: float 
     image_id = whole(name, where, entry, "image_id") if by_id else None
     field = "bbox" if "bbox" in entry or "box" not in entry else "box"
     numbers(name, where, field, entry.get(field), 4)
-    score = entry.get("score", default_score)
+    score = entry.get("box_score", entry.get("score", default_score))  # a person's score is that of its keypoints, too
     if not is_number(score):
         raise wrong(name, where, "score", score, "a number")
     return Detection(where, image_id, None if picture is None else spelling(picture), entry[field], float(score))
