@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from posedistill.data.feed.loader import val_batches
 from posedistill.data.store.arrow import (
     StoredImage,
+    ValPersons,
     ValStore,
     image_batch,
     part_name,
@@ -23,8 +25,8 @@ from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
 from posedistill.evaluation.evaluate import evaluate_store
 from posedistill.evaluation.mean_oks import mean_of, mean_oks
-from posedistill.evaluation.pose import forward
-from posedistill.evaluation.predict import Poses, predict_poses, predict_store
+from posedistill.evaluation.pose import forward, forward_both
+from posedistill.evaluation.predict import Poses, predict_batches, predict_both, predict_poses
 from posedistill.evaluation.records import FIELDS, read_ground_truth, read_predictions
 from posedistill.keypoints import FLIP_INDICES, PARTS
 from posedistill.models.checkpoint import save_checkpoint
@@ -113,7 +115,10 @@ def test_flip_test_is_the_mean_of_image_and_mirror_in_one_batch():
         torch.testing.assert_close(found[0], (x + mirrored_x[:, swap].flip(-1)) / 2)
         torch.testing.assert_close(found[1], (y + mirrored_y[:, swap]) / 2)
         plain = forward(model, images, flip_test=False)
+        both = forward_both(model, images)
     torch.testing.assert_close(plain[0], x)
+    torch.testing.assert_close(both[0], (x, y))
+    assert all(torch.equal(*pair) for pair in zip(both[1], found))
 
 
 def test_flip_test_of_the_mirror_is_the_mirror_of_the_flip_test():
@@ -140,8 +145,37 @@ def test_points_come_back_to_image_coordinates(store, params):
     assert model.training  # as it was
 
 
+def test_both_passes_at_once_are_the_passes_one_by_one(store, params):
+    torch.manual_seed(0)
+    model = build_rtmpose("n", (HEIGHT, WIDTH))
+
+    def batches():
+        return val_batches(store, (HEIGHT, WIDTH), 2, workers=0)
+
+    for flip_test, found in enumerate(predict_both(model, batches())):
+        alone = predict_batches(model, batches(), flip_test=bool(flip_test))
+        assert found.annotation_id.tolist() == alone.annotation_id.tolist() == [1, 2, 3]
+        assert np.allclose(found.keypoint_scores, alone.keypoint_scores, atol=1e-5)
+        assert np.allclose(found.keypoints, alone.keypoints)
+    assert model.training
+
+
+def test_no_batch_is_lost_or_moved_while_results_are_under_way(store, params):
+    rows = np.tile(np.arange(3), 5)
+    names = [field.name for field in dataclasses.fields(ValPersons)]
+    persons = ValPersons(**{name: getattr(store.persons, name)[rows] for name in names})
+    one_by_one = params.replaced(evaluate=params.evaluate.replaced(batch=1))  # more batches than LAG
+    found = predict_poses(Finder(), store, one_by_one, persons=persons)
+    assert found.annotation_id.tolist() == (rows + 1).tolist()
+
+
+def test_no_boxes_give_no_poses(store):
+    for poses in (predict_batches(Finder(), []), *predict_both(Finder(), [])):
+        assert poses.keypoints.shape == (0, 133, 2)
+
+
 def test_results_are_coco_results(store, params):
-    results = predict_store(Finder(), store, params)
+    results = predict_poses(Finder(), store, params).without_duplicates(params.evaluate.nms).results()
     metrics = evaluate_wholebody(store.ground_truth, results)
     assert metrics["wholebody"]["AR50"] == 1
     assert [len(results[0][field]) for field in FIELDS.values()] == [51, 18, 204, 63, 63]

@@ -11,8 +11,8 @@ from posedistill.evaluation.calibration import CALIBRATED, PASSES, RIGHT, Calibr
 from posedistill.evaluation.oks import keypoint_similarity
 from posedistill.evaluation.records import GroundTruth, Predictions
 
-MOST_KNOTS = 12
-LEAST_POINTS = 150  # behind each knot
+MOST_KNOTS = 16
+LEAST_POINTS = 100  # behind each knot
 BINS = 10  # of a reliability diagram, with equal numbers of points
 
 

@@ -5,8 +5,9 @@ The one way from boxes to keypoints, for `posedistill.load`, `predict`, the note
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -35,12 +36,24 @@ def forward(
     With `flip_test` the mean of the image's logits and its mirror's, brought back: the bins of x reversed, left and
     right keypoints swapped (published). Both go through the model as one batch.
     """
-    if not flip_test:
-        return model(images)
+    return forward_both(model, images)[1] if flip_test else model(images)
+
+
+def forward_both(
+    model: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The logits without and with flip test, from one call of the model."""
     simcc_x, simcc_y = model(torch.cat((images, images.flip(-1))))
     (x, mirrored_x), (y, mirrored_y) = simcc_x.chunk(2), simcc_y.chunk(2)
-    swap = torch.as_tensor(FLIP_INDICES, device=simcc_x.device)
-    return (x + mirrored_x[:, swap].flip(-1)) * 0.5, (y + mirrored_y[:, swap]) * 0.5
+    swap = _flip_indices(simcc_x.device)
+    return (x, y), ((x + mirrored_x[:, swap].flip(-1)) * 0.5, (y + mirrored_y[:, swap]) * 0.5)
+
+
+@cache
+def _flip_indices(device: torch.device) -> Tensor:
+    """Kept on the device: a copy in each batch would wait for it."""
+    with torch.inference_mode(False):  # a training could not use an inference tensor
+        return torch.as_tensor(FLIP_INDICES, device=device)
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,22 @@ class PoseResult:
     keypoints: np.ndarray  # [N, 133, 2] float64: x, y; may lie outside the image
     scores: np.ndarray  # [N, 133] float64: logits, about 1 for a clear peak, about 0 for none
     confidence: np.ndarray  # [N, 133] float64 in [0, 1]; all NaN if the model has no calibration
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the device finds in a batch of crops, perhaps still on its way to the host."""
+
+    keypoints: Tensor  # [B, 133, 2] in input pixels
+    scores: Tensor  # [B, 133]
+    smaller: Tensor  # [B, 133], of both axes' maxima
+    ready: torch.cuda.Event | None  # None: it has arrived
+
+    def wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Keypoints, scores and smaller maxima in float64."""
+        if self.ready is not None:
+            self.ready.synchronize()
+        return self.keypoints.double().numpy(), self.scores.double().numpy(), self.smaller.double().numpy()
 
 
 class Pose:
@@ -112,10 +141,14 @@ class Pose:
 
     def find(self, crops: Crops, batch: int = 32) -> PoseResult:
         """The persons in the crops, `batch` at a time; keypoints in pixels of the image that each came from."""
-        parts = [self._decoded(crops.images[start : start + batch]) for start in range(0, len(crops), batch)]
+        parts = [self.start(crops.images[first : first + batch]) for first in range(0, len(crops), batch)]
+        return self.finish(parts, crops)
+
+    def finish(self, parts: Sequence[Decoded], crops: Crops) -> PoseResult:
+        """Wait for what `start` began on the images of `crops`, in one part or several."""
         if not parts:
             return PoseResult(np.empty((0, 133, 2)), np.empty((0, 133)), np.empty((0, 133)))
-        inputs, scores, smaller = (np.concatenate(one) for one in zip(*parts))
+        inputs, scores, smaller = (np.concatenate(one) for one in zip(*(part.wait() for part in parts)))
         keypoints = input_to_image(inputs, crops.center[:, None], crops.scale[:, None], self.input_size)
         if self.calibration is None:
             return PoseResult(keypoints, scores, np.full(scores.shape, np.nan))
@@ -127,22 +160,34 @@ class Pose:
         return np.concatenate((found.keypoints, found.scores[..., None]), axis=2)
 
     @torch.inference_mode()
-    def _decoded(self, images: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Keypoints [B, 133, 2] in input pixels, their scores [B, 133], and the smaller of both axes' maxima."""
-        logits = self.logits(images)
-        keypoints, smaller = decode(*logits)
-        scores = smaller
-        if self.score == "mean":
-            keypoints, scores = _decode_mean(*logits)
-        found = (keypoints, scores, smaller)
-        return tuple(tensor.double().cpu().numpy() for tensor in found)  # type: ignore[return-value]
+    def start(self, images: np.ndarray | Tensor) -> Decoded:
+        """Begin on crops (uint8 [B, H, W, 3]); a card works on while the host prepares the next."""
+        return self.decode(*self.logits(images))
 
     @torch.inference_mode()
     def logits(self, images: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """SimCC logits (x [B, K, 2W], y [B, K, 2H]) of crops (uint8 [B, H, W, 3]), at least in float32."""
-        inputs = to_model_input(torch.as_tensor(images).to(self.device, non_blocking=True), None)
-        x, y = forward(self.model, inputs, flip_test=self.flip_test)
-        return _full(x), _full(y)
+        return forward(self.model, self.inputs(images), flip_test=self.flip_test)
+
+    @torch.inference_mode()
+    def inputs(self, images: np.ndarray | Tensor) -> Tensor:
+        """Normalised inputs [B, 3, H, W] of crops (uint8 [B, H, W, 3]) on the model's device."""
+        crops = torch.as_tensor(images)
+        if torch.device(self.device).type == "cuda":
+            crops = crops.pin_memory()  # from other memory, the copy would wait for the batches before
+        return to_model_input(crops.to(self.device, non_blocking=True), None)
+
+    @torch.inference_mode()
+    def decode(self, simcc_x: Tensor, simcc_y: Tensor) -> Decoded:
+        """Decode logits on their device, and begin to fetch the result."""
+        simcc_x, simcc_y = _full(simcc_x), _full(simcc_y)
+        keypoints, smaller = decode(simcc_x, simcc_y)
+        scores = smaller
+        if self.score == "mean":
+            keypoints, scores = _decode_mean(simcc_x, simcc_y)
+        fetched = [tensor.to("cpu", non_blocking=True) for tensor in (keypoints, scores, smaller)]
+        ready = torch.cuda.current_stream(simcc_x.device).record_event() if simcc_x.is_cuda else None
+        return Decoded(fetched[0], fetched[1], fetched[2], ready)
 
 
 def _full(logits: Tensor) -> Tensor:

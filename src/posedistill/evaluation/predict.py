@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from posedistill.data.feed.loader import ValBatch, val_batches
 from posedistill.data.store.arrow import ValPersons, ValStore
 from posedistill.devices import worker_processes
 from posedistill.errors import UserError
-from posedistill.evaluation.pose import Crops, Pose
+from posedistill.evaluation.pose import Crops, Decoded, Pose, forward_both
 from posedistill.evaluation.records import ALL_PARTS, FIELDS, GroundTruth, Predictions, body_extent
 from posedistill.evaluation.scoring import keep_best, person_scores
 from posedistill.keypoints import PARTS
@@ -21,6 +23,7 @@ from posedistill.models.onnx_model import PoseModel
 from posedistill.params import Params
 from posedistill.progress import progress
 
+LAG = 4  # batches
 PIXEL_DIGITS, SCORE_DIGITS = 3, 6  # what prediction files keep: beyond it is noise of the order of summation
 
 
@@ -87,7 +90,6 @@ class Poses:
         return keypoints + 0.0, np.round(self.score, SCORE_DIGITS) + 0.0
 
 
-@torch.inference_mode()
 def predict_batches(
     model: PoseModel,
     batches: Iterable[ValBatch],
@@ -100,18 +102,65 @@ def predict_batches(
 
     The model must be on `device`; it is put in eval mode for it, and back to what it was.
     """
+
+    def start(pose: Pose, images: Tensor) -> list[Decoded]:
+        return [pose.start(images)]
+
+    return _predict(model, batches, device, flip_test, score_threshold, start)[0]
+
+
+def predict_both(
+    model: PoseModel,
+    batches: Iterable[ValBatch],
+    *,
+    device: torch.device | str = "cpu",
+    score_threshold: float = 0.2,
+) -> tuple[Poses, Poses]:
+    """The same without and with flip test, from one call of the model for each batch."""
+
+    def start(pose: Pose, images: Tensor) -> list[Decoded]:
+        return [pose.decode(*logits) for logits in forward_both(model, pose.inputs(images))]
+
+    plain, flip_test = _predict(model, batches, device, True, score_threshold, start)
+    return plain, flip_test
+
+
+@torch.inference_mode()
+def _predict(
+    model: PoseModel,
+    batches: Iterable[ValBatch],
+    device: torch.device | str,
+    flip_test: bool,
+    score_threshold: float,
+    start: Callable[[Pose, Tensor], list[Decoded]],
+) -> list[Poses]:
+    """The poses of each result that `start` gives for a batch of images.
+
+    They are read LAG batches later: a card never waits for the host, nor the host for the batch at hand.
+    """
     mode = model.training
     pose = Pose(model, device, flip_test)
-    found = []
+    under_way: deque[tuple[ValBatch, list[Decoded]]] = deque()
+    found: list[list[Poses]] = []
     try:
         for batch in batches:
-            result = pose.find(Crops(batch.images, batch.center, batch.scale), max(1, len(batch.images)))
-            score = person_scores(batch.score, result.scores, score_threshold)
-            area = batch.scale.prod(axis=1)
-            found.append(Poses(batch.image_id, batch.annotation_id, result.keypoints, result.scores, score, area))
+            under_way.append((batch, start(pose, batch.images)))
+            if len(under_way) > LAG:
+                found.append(_finish(pose, *under_way.popleft(), score_threshold))
+        found += [_finish(pose, *one, score_threshold) for one in under_way]
     finally:
         model.train(mode)
-    return Poses.join(found)
+    return [Poses.join(one) for one in zip(*found)] if found else [Poses.join([]), Poses.join([])]
+
+
+def _finish(pose: Pose, batch: ValBatch, results: list[Decoded], score_threshold: float) -> list[Poses]:
+    poses = []
+    for decoded in results:
+        result = pose.finish([decoded], Crops(batch.images, batch.center, batch.scale))
+        score = person_scores(batch.score, result.scores, score_threshold)
+        area = batch.scale.prod(axis=1)
+        poses.append(Poses(batch.image_id, batch.annotation_id, result.keypoints, result.scores, score, area))
+    return poses
 
 
 def predict_poses(
@@ -147,10 +196,3 @@ def predict_poses(
             flip_test=params.evaluate.flip_test,
             score_threshold=params.evaluate.score_threshold,
         )
-
-
-def predict_store(
-    model: PoseModel, store: ValStore, params: Params, device: torch.device | str = "cpu"
-) -> list[dict[str, Any]]:
-    """COCO results of a validation store: predicted, scored, after OKS-NMS."""
-    return predict_poses(model, store, params, device).without_duplicates(params.evaluate.nms).results()
