@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from posedistill.errors import UserError
-from posedistill.inference.sources import open_source, read_image
+from posedistill.inference.sources import Unreadable, open_source, read_image
 
 
 def picture(path, color=(200, 30, 60), size=(40, 30)):
@@ -52,6 +52,9 @@ def test_damaged_pictures_are_listed_and_the_rest_is_read(tmp_path):
     assert [frame.name for frame in source.frames()] == ["a.jpg"]
     assert [skipped.name for skipped in source.skipped] == ["b.jpg", "c.jpg", "d.jpg"]
     assert [skipped.reason for skipped in source.skipped] == ["image cut off", "image unreadable", "image file empty"]
+    entries = list(open_source(tmp_path).entries())
+    assert [entry.name for entry in entries] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert entries[1:] == [Unreadable(f"{name}.jpg", i + 1) for i, name in enumerate("bcd")]
 
 
 def test_exif_orientation_is_applied(tmp_path):
@@ -122,6 +125,16 @@ def test_a_damaged_video_is_listed(tmp_path):
     assert [skipped.name for skipped in source.skipped] == ["clip.mp4"]
 
 
+def test_damaged_frames_keep_their_places(tmp_path, monkeypatch):
+    source = open_source(video(tmp_path / "clip.mp4"))
+    kept = [frame for frame in source.video.frames() if frame[0] in (1, 3)]
+    monkeypatch.setattr(type(source.video), "frames", lambda _: iter(kept))
+    entries = list(source.entries())
+    assert [(entry.name, entry.image_id) for entry in entries] == [(f"clip.mp4#{i}", i) for i in range(5)]
+    assert [isinstance(entry, Unreadable) for entry in entries] == [True, False, True, False, True]
+    assert entries[4].seconds == pytest.approx(0.4)
+
+
 def test_a_video_that_ends_early_is_listed(tmp_path):
     whole = tmp_path / "whole.avi"
     writer = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
@@ -135,6 +148,14 @@ def test_a_video_that_ends_early_is_listed(tmp_path):
     assert [entry.reason for entry in source.skipped] == [
         f"{read} of 20 frames can be read; the video is cut off or damaged"
     ]
+
+
+def test_an_unknown_kind_of_file_is_told_what_can_be_read(tmp_path):
+    (tmp_path / "notes.txt").write_text("text")
+    with pytest.raises(
+        UserError, match=r"a picture \(.*\.jpg.* or any other kind that Pillow reads\), a video \(.*\.mp4"
+    ):
+        open_source(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("name", ["missing.jpg", "notes.txt"])

@@ -44,12 +44,20 @@ def test_boxes_as_coco_detections(tmp_path):
     assert boxes(frame("b.jpg", 1)).tolist() == [[5, 6, 7, 8, 1]]
 
 
+def test_boxes_of_an_earlier_prediction_or_of_annotations(tmp_path):
+    found = {"image_id": 0, "box": [1, 2, 3, 4], "box_score": 0.75, "score": 0.1}  # score: of its keypoints, too
+    annotated = [{"image_id": 0, "bbox": [5, 6, 7, 8]}, {"image_id": 0, "bbox": [0, 0, 9, 9], "iscrowd": 1}]
+    boxes = Boxes(written(tmp_path / "boxes.json", {"annotations": [found, *annotated], "images": []}), 0.3)
+    assert boxes(frame()).tolist() == [[1, 2, 3, 4, 0.75], [5, 6, 7, 8, 1]]
+    assert "1 of 3 boxes left out, crowd: detections[2]" in boxes.notes()[0]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (3, "expected a list of COCO detections"),
         ({"a.jpg": 3}, "a.jpg: found 3; expected a list .* lists of boxes"),
-        ({"images": [{"id": 1}], "annotations": []}, "a list of COCO detections"),
+        ({"images": [{"id": 1}]}, "a list of COCO detections, a keypoints.json, or file names"),
         ({"a.jpg": [[1, 2, 3]]}, r"a.jpg\[0\]: box: found 3 values, expected 4 or 5 numbers: x, y, width, height"),
         ({"a.jpg": [5]}, r"a.jpg\[0\]: box: found 5, expected 4 or 5 numbers"),
         ({"a.jpg": [[1, 2, "3", 4]]}, r"a.jpg\[0\]: box: found '3', expected"),

@@ -48,7 +48,11 @@ def predict(*arguments):
 
 
 def results(out):
-    return json.loads((out / "keypoints.json").read_text())
+    return json.loads((out / "keypoints.json").read_text())["annotations"]
+
+
+def images(out):
+    return json.loads((out / "keypoints.json").read_text())["images"]
 
 
 def test_a_folder_without_boxes(folder, weights, tmp_path, capsys):
@@ -133,6 +137,7 @@ def test_a_damaged_video_is_listed(weights, tmp_path, capsys):
     assert predict(tmp_path / "clip.mp4", "--weights", weights, "--out", tmp_path / "out") == 1
     assert "skipped clip.mp4" in capsys.readouterr().err
     assert results(tmp_path / "out") == []
+    assert [(image["file_name"], image["status"]) for image in images(tmp_path / "out")] == [("clip.mp4", "unreadable")]
 
 
 def test_onnx_weights_give_the_same_keypoints(random_model, folder, weights, tmp_path):
@@ -315,19 +320,25 @@ def test_an_output_folder_may_have_any_name(weights, tmp_path):
 def test_it_says_how_many_points_are_drawn_and_why_so_few(folder, weights, tmp_path, capsys, monkeypatch):
     assert predict(folder / "a.jpg", "--weights", weights, "--out", tmp_path / "out", "--threshold", -1e9) == 0
     said = capsys.readouterr()
-    assert "133 of 133 points above the threshold -1e+09" in said.out and "lower it" not in said.err
+    assert (
+        "of 133 points are drawn: inside the picture, --threshold -1e+09 or more" in said.out
+        and "lower it" not in said.err
+    )
     monkeypatch.setattr(cli, "trained_on", lambda *_: {"synthetic"})
     assert predict(folder / "a.jpg", "--weights", weights, "--out", tmp_path / "out", "--threshold", 1e9) == 0
     said = capsys.readouterr()
-    assert "0 of 133 points above the threshold 1e+09" in said.out
-    assert "few points reach --threshold 1e+09: lower it" in said.err and "rendered people alone" in said.err
+    assert "0 of 133 points are drawn: inside the picture, --threshold 1e+09 or more" in said.out
+    assert "few points reach --threshold 1e+09: lower it" in said.err and "unsure of photographs" in said.err
 
 
 def test_what_the_weights_were_trained_on_is_read_from_their_metadata(random_model, folder, tmp_path, capsys):
     sources = [{"source": "coco_wholebody", "name": "a"}, {"source": "ubody", "name": "b"}]
     save_checkpoint(random_model(), tmp_path / "a.pth", "mmpose", {"settings": {"data": {"train": sources}}})
     assert predict(folder, "--weights", tmp_path / "a.pth", "--out", tmp_path / "out", "--threshold", 99) == 0
-    assert "trained on coco_wholebody, ubody" in capsys.readouterr().err
+    assert "trained on coco_wholebody, ubody" in capsys.readouterr().out
+    save_checkpoint(random_model(), tmp_path / "b.pth", "mmpose")
+    assert predict(folder, "--weights", tmp_path / "b.pth", "--out", tmp_path / "out", "--no-drawings") == 0
+    assert "trained on unknown data (the file does not say)" in capsys.readouterr().out
 
 
 def test_no_input_is_overwritten(folder, weights, tmp_path):

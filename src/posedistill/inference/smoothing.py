@@ -8,8 +8,8 @@ that the same values suit every frame rate and every resolution:
     cutoff ← CUTOFF + SLOPE · |speed|
     result ← (1 − a(cutoff)) result + a(cutoff) x          with a(c) = 1 / (1 + 1 / (2π c dt))
 
-At rest a = 0.35: frame-to-frame motion of independent noise falls to a / sqrt(2 − a) = 27 %, and a slowly moving point
-lags (1 − a) / a = 1.9 frames, a faster one less.
+At rest a = 0.34: frame-to-frame motion of independent noise falls to a / sqrt(2 − a) = 27 %, or 33 % where the noise is
+a twentieth of the person's size; a slowly moving point lags (1 − a) / a = 1.9 frames, a faster one less.
 """
 
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ import numpy as np
 
 from posedistill.keypoints import PARTS, SIGMAS
 
-CUTOFF = 0.086  # cycles per frame at rest ("minimum cut-off"): 2.6 Hz at 30 frames per second
-SLOPE = 5.0  # cycles per person size travelled ("beta")
-SPEED_CUTOFF = 0.033  # cycles per frame, of the filter of the speed: the paper's 1 Hz at 30 frames per second
+CUTOFF = 0.083  # cycles per frame at rest ("minimum cut-off"): 2.5 Hz at 30 frames per second
+SLOPE = 4.0  # cycles per person size travelled ("beta")
+SPEED_CUTOFF = 0.02  # cycles per frame, of the filter of the speed: 0.6 Hz at 30 frames per second
 SHORTEST = 0.1  # frames: time steps below count as this long, or the speed would have no bound
 SAME_PERSON = 0.1  # least OKS of the 17 body keypoints between a person and where its track is expected
 PATIENCE = 15  # frames for which a person may be missing and still keep its number
