@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from posedistill.errors import UserError
+from posedistill.errors import UserError, shorten
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -65,7 +65,10 @@ def started_by_torchrun() -> bool:
 
 @contextmanager
 def joined(device: str) -> Iterator[Group]:
-    """The group of this process: torchrun's, or itself alone. `device` is cpu (gloo) or cuda (NCCL)."""
+    """The group of this process: torchrun's, or itself alone. `device` is cpu (gloo) or cuda (NCCL).
+
+    Raises UserError where another process of the group is lost, with its machine or alone.
+    """
     if not started_by_torchrun():
         yield Group()
         return
@@ -74,6 +77,13 @@ def joined(device: str) -> Iterator[Group]:
     distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield Group(distributed.get_rank(), distributed.get_world_size())
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):  # gloo has no class for it
+            raise
+        raise UserError(
+            f"another process of this training has ended or cannot be reached ({shorten(error)}); started again on all "
+            "machines, it continues from its last checkpoint"
+        ) from error
     finally:
         distributed.destroy_process_group()
 
