@@ -33,7 +33,7 @@ def params_of(name: str) -> Params:
 
 
 def test_the_table_is_complete():
-    assert (*ALL, "gpu-rendered") == recipes.NAMES
+    assert (*ALL, "gpu-rendered", "gpu-short") == recipes.NAMES
 
 
 @pytest.mark.parametrize("name", recipes.NAMES)

@@ -6,9 +6,13 @@ import importlib
 # name → (module with add_arguments and run, what it measures)
 PARTS = {
     "data": ("posedistill.benchmark.data", "persons/s of the data path, step by step"),
-    "train": ("posedistill.benchmark.training", "distillation steps on the CPU, in units of a matrix product"),
+    "train": (
+        "posedistill.benchmark.training",
+        "distillation steps on the CPU, in ms and in units of a matrix product",
+    ),
     "latency": ("posedistill.benchmark.latency", "the latency of a prediction by batch size, PyTorch and onnxruntime"),
-    "gpu": ("posedistill.benchmark.gpu", "a GPU: steps, memory, loader, and a short real training"),
+    "scale": ("posedistill.benchmark.scale", "memory and time of prepare, loader and evaluation as the data grow"),
+    "gpu": ("posedistill.benchmark.gpu", "a GPU: steps, memory, loader, evaluation, and a short real training"),
 }
 DEFAULT = ("data", "train")
 

@@ -1,321 +1,247 @@
-"""A GPU in under nine minutes: the distillation step, its memory, the loader beside it, and a short real training.
+"""A GPU in N minutes: speed and memory of the steps, the loader beside them, evaluation, and a training that is judged.
 
-Renders its own data with all cores. Each part has a share of the time, so that a slow machine gives fewer numbers
-rather than none. `--small` runs the same parts in miniature, on the CPU too.
+Each part runs in a process of its own and has a share of the time; what it does not use goes to the parts after it. A
+part that hangs is stopped, one that fails is noted, and the others run all the same. Figures are written as they come,
+so that a run that is cut off keeps them; what was not measured is named with the reason.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
-import statistics
+import signal
+import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
-
-import torch
 
 from posedistill import project
-from posedistill.benchmark.machine import Row, hardware, print_rows, write_rows
-from posedistill.benchmark.training import Step, distillation, persons
-from posedistill.data.feed.device_augment import to_model_input
-from posedistill.data.feed.loader import TrainLoader
-from posedistill.data.store.arrow import TrainStore
-from posedistill.devices import Device, choose, set_up
-from posedistill.errors import UserError
-from posedistill.models.macs import count_macs
-from posedistill.models.rtmpose import build_rtmpose
-from posedistill.params import ROLES, Params, from_settings
-from posedistill.pipeline.prepare import prepare
-from posedistill.pipeline.recipes import settings_of
-from posedistill.training.checkpoints import say
+from posedistill.benchmark.figures import Figures
+from posedistill.errors import UserError, shorten
+from posedistill.files import refuse_overwrite, writable_folder
 
 MINUTES = 8.0
+MARGIN = 6.0  # seconds of the whole that no part gets: starting, stopping, printing
+LEAST = 2.0  # seconds below which a part is not started
+GRACE = 2.0  # seconds between asking a process to end and killing it
 
 
 @dataclass(frozen=True)
-class GpuPlan:
-    """Sizes of the measurements. `pairs`: teacher (None: stage 2), student; the first also with the loader."""
+class Part:
+    """A part of the run. seconds: its share of the time, as a share of all parts' seconds; on an H100 also about what
+    it takes. rows: what it measures, by the beginning of each row's name. needs: parts without which it cannot run."""
 
-    pairs: tuple[tuple[str | None, str], ...]
-    batch: int
-    micro_batches: tuple[int, ...]
-    images: int
-    warm_up: int
-    steps: int
-    changes: dict[str, dict[str, Any]]  # of the recipe, for the short training
+    name: str
+    seconds: float
+    rows: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
 
-LARGE = GpuPlan(
-    pairs=(("x", "l"), ("l", "t"), (None, "l")),
-    batch=512,
-    micro_batches=(64, 128, 256),
-    images=6000,
-    warm_up=5,
-    steps=20,
-    changes={"runtime": {"compile": False}},
+CARD = Part("card", 60, ("matrix product",))
+DATA = Part("data", 60, ("rendering and preparing",))
+FIGURES = (
+    Part(
+        "stage 1 x to l",
+        95,
+        ("stage 1, x to l, micro-batch 256", "stage 1, x to l, micro-batch 512", "stage 1, x to l, micro-batch 64"),
+    ),
+    Part(
+        "stage 1 x to l, started again",
+        35,
+        ("stage 1, x to l, started again", "stage 1, x to l, with the loader"),
+        ("data",),
+    ),
+    Part("stage 1 l to t", 30, ("stage 1, l to t",)),
+    Part("stage 2 l", 30, ("stage 2, l",)),
+    Part("loader", 25, ("loader alone, long epochs", "loader alone, short epochs"), ("data",)),
+    Part("epochs", 30, ("start of a training", "lost at an epoch's end"), ("data",)),
+    Part("evaluation", 25, ("evaluation with flip test, l",), ("data",)),
+    Part("parity", 25, ("bfloat16 step",)),
 )
-SMALL = GpuPlan(
-    pairs=(("nw", "n"), (None, "n")),
-    batch=8,
-    micro_batches=(4,),
-    images=16,
-    warm_up=1,
-    steps=2,
-    changes={
-        "input": {"height": 64, "width": 64},
-        "teacher": {"size": "nw"},
-        "student": {"size": "n"},
-        "train": {"batch": 8, "reference_batch": 8, "validate_every": 1},
-        "augment": {"weak_epochs": 0},
-        "evaluate": {"bootstrap": 0},
-        "runtime": {"device": "auto"},
-    },
+TRAINING = (
+    Part("training", 170, ("teacher", "baseline", "stage1", "stage2"), ("data",)),
+    Part("judgement", 45, ("gain of stage 1 over the baseline", "gain of stage 1 + 2 over the baseline"), ("data",)),
 )
-
-
-def settings(plan: GpuPlan, data_root: Path) -> dict[str, Any]:
-    """The GPU recipe with the plan's changes, on rendered data."""
-    recipe = settings_of("gpu-rendered")
-    recipe = {name: values | plan.changes.get(name, {}) for name, values in recipe.items()}
-    train, val = recipe["data"]["train"][0], recipe["data"]["val"][0]
-    recipe["data"] |= {
-        "root": str(data_root),
-        "train": [train | {"images": plan.images}],
-        "val": [val | {"images": max(8, plan.images // 12)}],
-    }
-    return recipe
-
-
-@contextlib.contextmanager
-def workshop(folder: Path) -> Iterator[None]:
-    """Work in `folder` as in a project of its own."""
-    own = {"POSEDISTILL_ROOT": str(folder), "POSEDISTILL_CHECKPOINTS": str(folder / ".checkpoints")}
-    with patch.dict(os.environ, own), contextlib.chdir(folder):
-        yield
-
-
-def synchronise(device: Device) -> None:
-    if device.cuda:
-        torch.cuda.synchronize(device.device)
-
-
-def matrix_rate(device: Device) -> float:
-    """Floating-point operations per second of a large matrix product in the device's precision, measured."""
-    side, repeats = (8192, 20) if device.cuda else (512, 3)
-    left, right = (torch.randn(side, side, device=device.device, dtype=device.precision) for _ in range(2))
-    torch.mm(left, right)
-    synchronise(device)
-    start = time.perf_counter()
-    for _ in range(repeats):
-        torch.mm(left, right)
-    synchronise(device)
-    return 2 * side**3 * repeats / (time.perf_counter() - start)
-
-
-def operations(teacher: str | None, student: str, size: tuple[int, int]) -> float:
-    """Floating-point operations per person: a forward pass of the frozen model, and three times that of the trained one
-    (its backward pass costs two forward passes)."""
-    trained = 2.0 * count_macs(build_rtmpose(student, size))
-    if teacher is None:  # of the head alone, which is little beside the backbone
-        return trained
-    return 2.0 * count_macs(build_rtmpose(teacher, size)) + 3 * trained
-
-
-def measure_step(
-    plan: GpuPlan, pair: tuple[str | None, str], device: Device, size: tuple[int, int], micro_batch: int, rate: float
-) -> Row:
-    """Persons/s of steps on one micro-batch that is already on the device, and the memory they take."""
-    teacher, student = pair
-    if device.cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    step = _step(teacher, student, device, size, micro_batch)
-    began = time.perf_counter()
-    for _ in range(plan.warm_up):
-        step()
-    synchronise(device)
-    warm_up = time.perf_counter() - began
-    times = []
-    for _ in range(plan.steps):
-        start = time.perf_counter()
-        step()
-        synchronise(device)
-        times.append(time.perf_counter() - start)
-    speed = micro_batch / statistics.median(times)
-    return {
-        "what": f"{'stage 1' if teacher else 'stage 2'}, {f'{teacher} to ' if teacher else ''}{student}",
-        **_facts(device, size, micro_batch),
-        "persons/s": speed,
-        "slowest": micro_batch / max(times),
-        "fastest": micro_batch / min(times),
-        "share of matrix rate": speed * operations(teacher, student, size) / rate,
-        "memory GB": torch.cuda.max_memory_allocated() / 1e9 if device.cuda else "",
-        "warm-up s": warm_up,
-    }
-
-
-def _step(teacher: str | None, student: str, device: Device, size: tuple[int, int], micro_batch: int) -> Step:
-    objective = distillation(teacher, student, device, size)
-    if device.compile:
-        objective.compile()
-    return Step(objective, *persons(micro_batch, device, size), device)
-
-
-def measure_with_loader(plan: GpuPlan, params: Params, device: Device, micro_batch: int) -> Row:
-    """Persons/s with the loader: worker processes, transfer, the device's part of the augmentation, and the step; and
-    the share of the time that the step waits for the loader."""
-    teacher, student = plan.pairs[0]
-    store = TrainStore("prepared/train")
-    batch = min(micro_batch, len(store))
-    loader = TrainLoader(
-        store, params.input, lambda _: params.augment, batch=batch, seed=0, workers=device.workers, for_gpu=device.cuda
-    )
-    batches = chain.from_iterable(map(loader.epoch, count()))
-    step = _step(teacher, student, device, params.input.size, batch)
-    waited, start = 0.0, 0.0
-    for number in range(plan.warm_up + plan.steps):
-        began = time.perf_counter()
-        given = next(batches)
-        wait = time.perf_counter() - began
-        if number == plan.warm_up:
-            synchronise(device)
-            start, waited = time.perf_counter(), 0.0
-        waited += wait
-        parts = (given.images, given.keypoints, given.changes)
-        images, keypoints, changes = (values.to(device.device, non_blocking=True) for values in parts)
-        step.images, step.keypoints = device.layout(to_model_input(images, changes)), keypoints
-        step()
-    synchronise(device)
-    seconds = time.perf_counter() - start
-    loader.close()
-    return {
-        "what": f"stage 1, {teacher} to {student}, with the loader",
-        **_facts(device, params.input.size, batch),
-        "persons/s": plan.steps * batch / seconds,
-        "waiting for the loader": waited / seconds,
-        "workers": device.workers,
-    }
-
-
-def _facts(device: Device, size: tuple[int, int], micro_batch: int) -> Row:
-    return {
-        "input": f"{size[0]}x{size[1]}",
-        "micro-batch": micro_batch,
-        "precision": str(device.precision).removeprefix("torch."),
-        "channels_last": device.channels_last,
-        "compiled": device.compile,
-    }
-
-
-def measure_steps(plan: GpuPlan, params: Params, device: Device, end: float) -> list[Row]:
-    """Steps of all pairs and micro-batches, then the first pair with the loader; until the time `end` (monotonic)."""
-    rate = matrix_rate(device)
-    rows: list[Row] = [{"what": "matrix product", "Tflop/s": rate / 1e12}]
-    for pair in plan.pairs:
-        sizes = plan.micro_batches if pair is plan.pairs[0] else plan.micro_batches[-1:]
-        for micro_batch in sizes:
-            if time.monotonic() > end:
-                say("no time left for the other steps")
-                return rows
-            rows.append(
-                _with_or_without_compiler(measure_step, plan, pair, device, params.input.size, micro_batch, rate)
-            )
-            say(f"{rows[-1]['what']}: {rows[-1]['persons/s']:.0f} persons/s")
-    fastest = max((row for row in rows if row["what"] == rows[1]["what"]), key=lambda row: float(str(row["persons/s"])))
-    rows.append(_with_or_without_compiler(measure_with_loader, plan, params, device, int(str(fastest["micro-batch"]))))
-    return rows
-
-
-def _with_or_without_compiler(measure: Any, *arguments: Any) -> Row:
-    """Falls back to the uncompiled step where the compiler fails on this GPU."""
-    try:
-        return measure(*arguments)
-    except torch._dynamo.exc.TorchDynamoException as error:
-        say(f"torch.compile failed: {str(error).splitlines()[0]}")
-        torch._dynamo.reset()
-        plain = [replace(item, compile=False) if isinstance(item, Device) else item for item in arguments]
-        return measure(*plain)
-
-
-def short_training(base: dict[str, Any], epochs: int) -> list[Row]:
-    """Teacher, baseline, stage 1 and stage 2 in `epochs` epochs each (stage 2: a fifth), and what they reach."""
-    from posedistill.pipeline.evaluate import evaluate_model
-    from posedistill.training import train_stage
-
-    for section in ("teacher", "student"):
-        base[section] |= {"epochs": epochs}
-    base["stage2"] |= {"epochs": max(1, epochs // 5)}
-    base["augment"] |= {"weak_epochs": epochs // 10}
-    base["train"] |= {"validate_every": max(1, epochs // 3)}
-    params = from_settings(base)
-    rows: list[Row] = []
-    for role in ROLES:
-        start = time.perf_counter()
-        trained = train_stage(role, params)
-        seconds = time.perf_counter() - start
-        found = evaluate_model(params, role)
-        rows.append(
-            {
-                "model": role,
-                "size": params.teacher.size if role == "teacher" else params.student.size,
-                "epochs": int(trained.history["epoch"].iloc[-1]),
-                "steps": int(trained.history["step"].iloc[-1]),
-                "minutes": seconds / 60,
-                "persons/s": trained.history["step"].iloc[-1] * params.train.batch / seconds,
-                "AP": 100 * found.metrics["wholebody"]["AP"],
-                "mean OKS": 100 * found.mean_oks["wholebody"],
-                "validation persons": found.persons,
-            }
-        )
-    return rows
-
-
-def epochs_for(seconds: float, persons: int, speed: float) -> int:
-    """Epochs per training so that all four take about `seconds`; a quarter of it is reserved for everything else."""
-    return max(1, min(60, int(0.75 * seconds / (3.2 * persons / speed))))
+# The recipe alone has time for more pictures and longer trainings.
+ALONE = (Part("data", 85, DATA.rows), Part("training", 320, TRAINING[0].rows, ("data",)), TRAINING[1])
+# What --small measures in place of the large models.
+SMALL = {
+    "x to l": "nw to n",
+    "l to t": "nw to n",
+    "stage 2, l": "stage 2, n",
+    "flip test, l": "flip test, n",
+    "batch 256": "batch 4",
+    "batch 512": "batch 8",
+    "batch 64": "batch 2",
+}
+PLANS = {"all": (CARD, DATA, *FIGURES, *TRAINING), "figures": (CARD, DATA, *FIGURES), "training": (CARD, *ALONE)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `benchmark gpu`."""
     parser.description = __doc__
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="the run ends within them (default %(default)g)")
+    parser.add_argument(
+        "--only", choices=("figures", "training"), help="the speeds alone, or the recipe gpu-short alone"
+    )
+    parser.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder of the figures (%(default)s)")
+    parser.add_argument(
+        "--report", type=Path, default=Path("reports/gpu"), help="of the training's report (%(default)s)"
+    )
+    parser.add_argument(
+        "--work", type=Path, help="folder of data and checkpoints, kept, to continue from; default: none"
+    )
     parser.add_argument("--small", action="store_true", help="in miniature, on the CPU too: to test this program")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="time limit (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder of the files (%(default)s)")
+    parser.add_argument("--elapsed", type=float, default=0.0, help=argparse.SUPPRESS)  # seconds that gpu.sh has spent
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write gpu-steps-….csv, gpu-training-….csv and the curves of the training."""
-    if not args.small and not torch.cuda.is_available():
-        raise UserError("benchmark gpu: PyTorch finds no GPU here; --small runs it in miniature on the CPU")
-    plan = SMALL if args.small else LARGE
-    end = time.monotonic() + 60 * args.minutes
-    output = args.output.resolve()
-    base = settings(plan, project.root() / "assets")
-    params = from_settings(base)
-    device = choose(params.runtime)
-    if not args.small:
-        device = replace(device, compile=True)  # for the steps; the short training would spend minutes compiling
-    name = hardware(device.device.type)
-    with tempfile.TemporaryDirectory() as folder, workshop(Path(folder)):
-        prepare(params)
-        persons = len(TrainStore("prepared/train"))
+    """Run all parts and write gpu-figures-<card>.csv and the report of the training."""
+    end = time.monotonic() + 60 * args.minutes - args.elapsed - MARGIN
+    if not 0 < args.minutes <= 24 * 60:
+        raise UserError(f"--minutes: found {args.minutes:g}, allowed: above 0, up to 1440")
+    root = project.root()
+    output, report = writable_folder(args.output).resolve(), args.report.resolve()
+    refuse_overwrite([output / "gpu-figures.csv", report / "README.md"], root / "params.yaml", root / "recipes")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
+    with _work_folder(args.work) as work:
+
+        def command(part: Part, figures: Figures, seconds: float) -> list[str]:
+            given = ["--work", str(work), "--figures", str(figures.path), "--report", str(report)]
+            given += ["--seconds", f"{seconds:.1f}", "--launched", f"{time.time():.3f}"]
+            given += ["--small"] * args.small + ["--whole-recipe"] * (args.only == "training")
+            return [sys.executable, "-m", "posedistill.benchmark.gpu_parts", part.name, *given]
+
+        first, *parts = map(_in_miniature, PLANS[args.only or "all"]) if args.small else PLANS[args.only or "all"]
+        draft = Figures(output / "gpu-figures.csv")
+        draft.start()
+        failed = run_parts([first], command, draft, end, total=sum(part.seconds for part in (first, *parts)))
+        if failed:
+            draft.path.unlink(missing_ok=True)
+            raise UserError(f"benchmark gpu: {failed[first.name]}")
+        figures = Figures(output / f"gpu-figures-{json.loads((work / 'card.json').read_text())['name']}.csv")
+        ours = {part.name for part in (first, *parts)}
+        figures.start([*(row for row in figures.rows() if row["part"] not in ours), *draft.rows()])
+        draft.path.unlink()
+        failed = run_parts(parts, command, figures, end)
+    _print(figures)
+    print(f"written to {figures.path}" + (f" and {report}" if (report / "README.md").is_file() else ""))
+    return 1 if failed else 0
+
+
+def _in_miniature(part: Part) -> Part:
+    """The part with the names of the rows that --small measures."""
+
+    def renamed(row: str) -> str:
+        for large, small in SMALL.items():
+            row = row.replace(large, small)
+        return row
+
+    return replace(part, rows=tuple(map(renamed, part.rows)))
+
+
+@contextlib.contextmanager
+def _work_folder(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield writable_folder(given).resolve()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="posedistill-gpu-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+Command = Callable[[Part, Figures, float], list[str]]
+
+
+def run_parts(
+    parts: Sequence[Part], command: Command, figures: Figures, end: float, total: float | None = None
+) -> dict[str, str]:
+    """Run `parts` one after the other until the time `end` (monotonic) at the latest; name → what went wrong.
+
+    command(part, figures, seconds): its command line. total: the seconds of all parts that share the time, if others
+    come after these. Every row that a part should have measured and did not is entered with the reason.
+    """
+    failed: dict[str, str] = {}
+    shares = sum(part.seconds for part in parts) if total is None else total
+    for part in parts:
         left = end - time.monotonic()
-        say(f"{persons} persons rendered and prepared, {left:.0f} s left")
-        set_up(device)
-        rows = measure_steps(plan, params, device, end - 0.5 * left)
-        print_rows(rows)
-        write_rows(output / f"gpu-steps-{name}.csv", rows)
-        epochs = 1 if args.small else epochs_for(end - time.monotonic(), persons, 2500)
-        trained = short_training(base, epochs)
-        print_rows(trained)
-        write_rows(output / f"gpu-training-{name}.csv", trained)
-        for curves in sorted(Path("reports/curves").glob("*.tsv")):
-            shutil.copyfile(curves, output / f"gpu-curves-{curves.stem}-{name}.tsv")
-    print(f"written to {output}")
-    return 0
+        seconds = left * part.seconds / shares
+        shares -= part.seconds
+        missing = [name for name in part.needs if name in failed]
+        if missing:
+            problem: str | None = f"needs the part {missing[0]}, which failed"
+        elif seconds < LEAST:
+            problem = f"no time was left ({max(0.0, seconds):.1f} s)"
+        else:
+            problem = run_part(part.name, command(part, figures, seconds), seconds)
+        if problem:
+            print(f"{part.name}: {problem}", file=sys.stderr, flush=True)
+        found = [row["what"] for row in figures.rows() if row["part"] == part.name]
+        absent = [what for what in part.rows if not any(name.startswith(what) for name in found)]
+        for what in absent:
+            figures.add(part.name, what, note=f"not reached: {problem or 'the part measured nothing'}")
+        if absent:  # what fails after its last figure has not failed
+            failed[part.name] = problem or "the part measured nothing"
+    return failed
+
+
+def run_part(name: str, command: list[str], seconds: float) -> str | None:
+    """Run a command for at most `seconds`; None if it ended well, else what went wrong, in one line.
+
+    Its processes are a group of their own, which is ended as a whole; what it prints goes to standard error.
+    """
+    start = time.monotonic()
+    print(f"-- {name}: up to {seconds:.0f} s", file=sys.stderr, flush=True)
+    # Without a terminal of their own, children cannot be stopped by accident; with a group, all of them can at once.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    lines: list[str] = []
+    reader = threading.Thread(target=_pass_on, args=(process, lines), daemon=True)
+    reader.start()
+    try:
+        process.wait(max(0.1, seconds - GRACE))
+    except subprocess.TimeoutExpired:
+        return f"stopped after {time.monotonic() - start:.0f} s, its share of the time"
+    finally:
+        _end_group(process)
+        reader.join(1.0)
+    if process.returncode:
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        return f"ended with {process.returncode}: {shorten(last)}"
+    return None
+
+
+def _pass_on(process: subprocess.Popen, lines: list[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        text = line.decode("utf-8", "replace")
+        lines[:] = [*lines[-20:], text]
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _end_group(process: subprocess.Popen) -> None:
+    """End the process and all that it has started: asked first, then killed. Never waits long: a process that hangs in
+    the driver cannot be killed at all, and is left behind."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE if number == signal.SIGTERM else 1.0)
+
+
+def _print(figures: Figures) -> None:
+    """The rows as an aligned table on standard output."""
+    names = ("what", "value", "unit", "bar", "met", "note")
+    table = [names, *([row[name] for name in names] for row in figures.rows())]
+    widths = [max(len(line[i]) for line in table) for i in range(len(names))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

@@ -1,8 +1,8 @@
 """Time of a distillation step on the CPU, in units of a 1024×1024×1024 float32 matrix product.
 
-Measured in CPU time on one thread, so that load on the machine hardly matters, and as a ratio, which varies little
-between processors. The published implementation takes 105 (stage 1, l → t), 320 (x → l) and 80 (stage 2, l) units at
-batch 8, 256×192; the bars are three quarters of that.
+Measured in CPU time on one thread, so that load on the machine hardly matters. The ratio shows what a change of the
+code does on one machine; it does not carry to another processor or memory allocator. The comparison with the published
+code is benchmarks/steps.py.
 """
 
 import argparse
@@ -25,13 +25,12 @@ from posedistill.training.optim import build_optimizer
 from posedistill.training.stage1 import Stage1
 from posedistill.training.stage2 import Stage2
 
-# name → (teacher or None for stage 2, student, units of the published implementation)
-STEPS: dict[str, tuple[str | None, str, float]] = {
-    "stage 1, l to t": ("l", "t", 105),
-    "stage 1, x to l": ("x", "l", 320),
-    "stage 2, l": (None, "l", 80),
+# name → (teacher or None for stage 2, student)
+STEPS: dict[str, tuple[str | None, str]] = {
+    "stage 1, l to t": ("l", "t"),
+    "stage 1, x to l": ("x", "l"),
+    "stage 2, l": (None, "l"),
 }
-BAR = 0.75  # of the published implementation
 BATCH = 8
 INPUT = (256, 192)
 LOSS = Loss(
@@ -41,6 +40,7 @@ LOSS = Loss(
     decay=True,
     logit_on="all",
     feature_reduction="sum",
+    extra={},
     reference_batch=64,
     clip_norm=1.0,
 )
@@ -109,7 +109,7 @@ def unit() -> Callable[[], float]:
 
 
 def measure_steps(
-    steps: dict[str, tuple[str | None, str, float]] | None = None,
+    steps: dict[str, tuple[str | None, str]] | None = None,
     *,
     batch: int = BATCH,
     input_size: tuple[int, int] = INPUT,
@@ -121,9 +121,7 @@ def measure_steps(
     device = Device(torch.device("cpu"), torch.float32, True, False, 0, 1, None)
     product = unit()
     rows: list[Row] = []
-    for name, (teacher, student, published) in progress(
-        (steps or STEPS).items(), desc="measuring training steps", unit="steps"
-    ):
+    for name, (teacher, student) in progress((steps or STEPS).items(), desc="measuring training steps", unit="steps"):
         step = Step(distillation(teacher, student, device, input_size), *persons(batch, device, input_size), device)
         step()
         phases, ratios = [], []
@@ -144,9 +142,6 @@ def measure_steps(
                 "lowest": low,
                 "highest": high,
                 "repeats": repeats,
-                "published": published,
-                "bar": BAR * published,
-                "share of published": middle / published,
                 "threads": 1,
                 "torch": torch.__version__,
             }
