@@ -64,7 +64,7 @@ def test_a_small_shared_memory_is_told_and_passed_by(monkeypatch, capfd):
     monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: usage)
     check(made(range(5), 2), list(range(5)))
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("/dev/shm has 16 MB free, the batches of 2 loader processes need 25 MB")
+    assert line.startswith("/dev/shm has 16 MB free, the batches of 2 loader processes need 21 MB")
     assert "runtime.workers: 0" in line and "--shm-size=1g" in line
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from posedistill.devices import keep_memory
 from posedistill.errors import UserError
 
 PREFETCH = 2  # batches per worker
 SHARED_MEMORY = "/dev/shm"
+ALIGNMENT = 64  # bytes: where tensors begin in a slot
 POLL_SECONDS = 5  # between checks that the workers are alive
 PATIENCE_SECONDS = 600  # for one batch from live workers
 
@@ -28,14 +31,15 @@ Batch = TypeVar("Batch", bound=tuple)  # a NamedTuple of tensors
 
 
 class _Work(Dataset):
-    """`make` as a data set whose indices are tasks. A UserError is returned, not raised: it stays one line."""
+    """`make` as a data set whose indices are (slot, task). A UserError is returned, not raised: it stays one line."""
 
-    def __init__(self, make: Callable[[Any], Any]):
-        self.make = make
+    def __init__(self, make: Callable[[Any], Any], slots: Tensor | None):
+        self.make, self.slots = make, slots
 
-    def __getitem__(self, task: Any) -> Any:
+    def __getitem__(self, index: tuple[int, Any]) -> Any:
+        slot, task = index
         try:
-            return self.make(task)
+            return slot, _put(self.make(task), None if self.slots is None else self.slots[slot])
         except UserError as error:
             return error
 
@@ -45,39 +49,42 @@ def in_order(
 ) -> Iterator[Batch]:
     """make(task) of each task in order, from `workers` processes (0: this one), a few batches ahead.
 
-    `make` must pickle and give a NamedTuple of tensors; batch_bytes is its size. `tasks` is iterated lazily, in this
-    process. Closing the iterator ends the processes. Raises UserError if a process dies or makes no batch for
-    ten minutes.
+    `make` must pickle and give a NamedTuple of tensors and arrays; batch_bytes is the size of its tensors. `tasks` is
+    iterated lazily, in this process. The processes start at once; closing the iterator ends them. Tensors lie in pinned
+    memory where this process uses a GPU. Raises UserError if a process dies or makes no batch for ten minutes.
     """
     if workers == 0:
-        yield from map(make, tasks)
-        return
+        return map(make, tasks)
     # a plain fork would inherit CUDA and OpenCV's and OpenMP's threads half-alive, and hang
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["posedistill.data.feed.loader"])
-    pin = torch.cuda.is_initialized()
+    slots = _slots(workers, batch_bytes)
     loader: DataLoader = DataLoader(
-        _Work(make),
+        _Work(make, slots),
         batch_size=None,
-        sampler=tasks,  # type: ignore[arg-type]
+        sampler=zip(cycle(range(_slot_count(workers))), tasks),  # type: ignore[arg-type]
         num_workers=workers,
         prefetch_factor=PREFETCH,
-        collate_fn=_share if _fits(workers, batch_bytes) else _as_arrays,
-        pin_memory=pin,
+        collate_fn=_as_it_is,
         timeout=POLL_SECONDS,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_set_up,
         multiprocessing_context=context,
+        generator=torch.Generator(),  # the default one is the training's
     )
     try:
-        batches = iter(loader)
+        return _received(iter(loader), slots)
     except OSError as error:
         raise UserError(
             f"cannot start {workers} loader processes ({error.strerror or error}); runtime.workers: 0 needs none"
         ) from error
-    while (batch := _next(batches)) is not None:
-        if isinstance(batch, UserError):
-            raise batch
-        yield _as_tensors(batch, pin)
+
+
+def _received(batches: Iterator[Any], slots: Tensor | None) -> Iterator[Any]:
+    while (found := _next(batches)) is not None:
+        if isinstance(found, UserError):
+            raise found
+        slot, batch = found
+        yield _take(batch, None if slots is None else slots[slot], pin=torch.cuda.is_initialized())
 
 
 def _next(batches: Iterator[Any]) -> Any:
@@ -101,14 +108,35 @@ def _next(batches: Iterator[Any]) -> Any:
                 ) from error
 
 
-def _fits(workers: int, batch_bytes: int) -> bool:
-    """Whether shared memory holds the batches that are under way; says so where it does not."""
+# Batches cross from worker to main process in slots of shared memory that both keep: a new piece for every batch would
+# be mapped and faulted in page by page on both sides, which took the main process twice the time.
+
+
+def _slot_count(workers: int) -> int:
+    """One more than there are batches under way: a batch is copied from its slot before the next one is asked for."""
+    return PREFETCH * workers + 1
+
+
+def _slots(workers: int, batch_bytes: int) -> Tensor | None:
+    """Shared memory uint8 [slots, bytes]; None where there is too little of it."""
+    size = batch_bytes + 8 * ALIGNMENT
+    size += -size % ALIGNMENT
+    if not _fits(_slot_count(workers) * size, workers):
+        return None
+    try:
+        storage = torch.UntypedStorage._new_shared(_slot_count(workers) * size)
+    except RuntimeError:  # others took it in the meantime
+        return None
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(-1, size)
+
+
+def _fits(needed: int, workers: int) -> bool:
+    """Whether shared memory has the bytes that are needed; says so where it does not."""
     try:
         free = shutil.disk_usage(SHARED_MEMORY).free
     except OSError:
         free = 0
-    # two more: the one in use and the one handed over
-    needed = (PREFETCH * workers + 2) * batch_bytes * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if free < needed:
         print(
             f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free, the batches of {workers} loader processes need "
@@ -120,42 +148,61 @@ def _fits(workers: int, batch_bytes: int) -> bool:
     return free >= needed
 
 
-def _share(batch: Batch) -> Batch:
-    """Move a batch into shared memory, or make arrays of it where that is full.
+class _Placed(NamedTuple):
+    """A tensor in the batch's slot, from byte `start` on."""
 
-    Done here, in the worker's main thread: left to the queue's own thread, a failure would be printed there, and the
-    batch would be lost and waited for.
-    """
-    if isinstance(batch, UserError):
-        return batch
-    try:
-        return type(batch)(*(value.share_memory_() if isinstance(value, Tensor) else value for value in batch))
-    except RuntimeError:
-        return _as_arrays(batch)
+    start: int
+    shape: torch.Size
+    dtype: torch.dtype
+
+    def view(self, slot: Tensor) -> Tensor:
+        size = self.shape.numel() * self.dtype.itemsize
+        return slot[self.start : self.start + size].view(self.dtype).view(self.shape)
 
 
 class _Piped(NamedTuple):
-    """A tensor on its way through a pipe."""
+    """A tensor that goes through the pipe, because it has no place in a slot."""
 
     array: NDArray
 
 
-def _as_arrays(batch: Batch) -> Batch:
-    if isinstance(batch, UserError):
-        return batch
-    return type(batch)(*(_Piped(value.numpy()) if isinstance(value, Tensor) else value for value in batch))
+def _put(batch: Batch, slot: Tensor | None) -> Batch:
+    """In the worker: the batch with its tensors in the slot."""
+    start = 0
+
+    def put(value: Any) -> Any:
+        nonlocal start
+        if not isinstance(value, Tensor):
+            return value
+        if slot is None or start + value.nbytes > len(slot):
+            return _Piped(value.numpy())
+        placed = _Placed(start, value.shape, value.dtype)
+        placed.view(slot).copy_(value)
+        start += value.nbytes + -value.nbytes % ALIGNMENT
+        return placed
+
+    return type(batch)(*map(put, batch))
 
 
-def _as_tensors(batch: Batch, pin: bool) -> Batch:
-    """The reverse of `_as_arrays`."""
+def _take(batch: Batch, slot: Tensor | None, *, pin: bool) -> Batch:
+    """The reverse of `_put`, in this process: tensors of their own, which stay when the slot is used again."""
 
-    def tensor(value: _Piped) -> Tensor:
-        return torch.from_numpy(value.array).pin_memory() if pin else torch.from_numpy(value.array)
+    def take(value: Any) -> Any:
+        if not isinstance(value, _Placed | _Piped):
+            return value
+        source = torch.from_numpy(value.array) if isinstance(value, _Piped) else value.view(slot)  # type: ignore[arg-type]
+        return torch.empty(source.shape, dtype=source.dtype, pin_memory=pin).copy_(source)
 
-    return type(batch)(*(tensor(value) if isinstance(value, _Piped) else value for value in batch))
+    return type(batch)(*map(take, batch))
 
 
-def _one_thread(_: int) -> None:
-    """More threads per worker would only compete with each other."""
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _set_up(_: int) -> None:
+    """In a worker: one thread, since more would only compete with each other, and memory that is kept for the next
+    batch."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    keep_memory()
