@@ -195,18 +195,19 @@ def calibrated(model, path, low=0.25, high=0.75):
 
 
 def test_a_calibrated_model_draws_by_confidence(random_model, folder, tmp_path, capsys):
-    weights, out = calibrated(random_model(), tmp_path / "a.safetensors"), tmp_path / "out"
-    assert predict(folder / "a.jpg", "--weights", weights, "--out", out) == 0
+    weights, out, boxes = calibrated(random_model(), tmp_path / "a.safetensors"), tmp_path / "out", tmp_path / "b.json"
+    boxes.write_text(json.dumps({"a.jpg": [[20, 10, 40, 40]]}))  # its crop lies inside the picture
+    arguments = (folder / "a.jpg", "--weights", weights, "--out", out, "--boxes", boxes)
+    assert predict(*arguments) == 0
     said = capsys.readouterr().out
     assert "confidence is calibrated on rendered (1,234 persons)" in said and "--min-confidence 0.5 or more" in said
     (entry,) = results(out)
     scores = np.array(entry["keypoints"]).reshape(133, 3)[:, 2]
     np.testing.assert_allclose(entry["confidence"], np.interp(scores, (-1, 1), (0.25, 0.75)), atol=2e-3)
     for threshold, drawn in ((0.2, 133), (0.8, 0)):
-        wanted = ("--min-confidence", threshold, "--no-drawings")
-        assert predict(folder / "a.jpg", "--weights", weights, "--out", out, *wanted) == 0
+        assert predict(*arguments, "--min-confidence", threshold, "--no-drawings") == 0
         assert f"{drawn} of 133 points would be drawn" in capsys.readouterr().out
-    assert predict(folder / "a.jpg", "--weights", weights, "--out", out, "--threshold", 1e9) == 0
+    assert predict(*arguments, "--threshold", 1e9) == 0
     assert "0 of 133 points are drawn: inside the picture, --threshold 1e+09" in capsys.readouterr().out
 
 
