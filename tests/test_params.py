@@ -104,7 +104,7 @@ def test_json_is_accepted_too(settings, tmp_path):
         ("teacher.epochs", True, ["teacher.epochs", "true", "whole number"]),
         ("teacher.size", "huge", ["teacher.size", "huge", "n | nw | t | s | m | l | x"]),
         ("teacher.size", None, ["teacher.size", "null", "| x"]),
-        ("input.height", 100, ["input.height", "100", "divisible by 32"]),
+        ("input.height", 100, ["input.height", "100", "divisible by 16"]),
         ("input.width", 0, ["input.width", "0", ">= 32"]),
         ("loss.alpha", "5e-5", ["loss.alpha", '"5e-5"', "number"]),
         ("loss.alpha", -1e-5, ["loss.alpha", "-1e-05", ">= 0"]),

@@ -255,6 +255,17 @@ def _check_together(params: Params) -> None:
                 f"{section}.{leaf}: null"
             )
     teacher = _given(params, "teacher")
+    for i, weights in enumerate(teacher.get("more") or ()):
+        if not Path(weights.path).is_file():
+            raise UserError(f"teacher.more[{i}].path: there is no file {weights.path}; allowed: a file of weights")
+    sizes = [dict(section) for section in (teacher.get("input"), _given(params, "input")) if section]
+    if len(sizes) == 2 and sizes[0]["height"] * sizes[1]["width"] != sizes[0]["width"] * sizes[1]["height"]:
+        found, own = (f"{size['height']}×{size['width']}" for size in sizes)
+        raise UserError(f"teacher.input: found {found}, allowed: height and width in the ratio of input ({own})")
+    if teacher.get("keypoints") and not teacher.get("checkpoint", True):
+        raise UserError(
+            "teacher.keypoints: only a given teacher (teacher.checkpoint) has others; allowed: null"
+        )
     if teacher.get("init") and teacher.get("backbone"):
         raise UserError("teacher.init and teacher.backbone: both are given; allowed: one of them, the other null")
     data = _given(params, "data")

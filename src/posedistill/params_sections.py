@@ -30,7 +30,7 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 MOST_PROCESSES = 1024  # more would only exhaust the machine
 Processes = Annotated[int, Field(ge=0, le=MOST_PROCESSES)]
-Pixels = Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)]
+Pixels = Annotated[int, Field(ge=32, le=LARGEST, multiple_of=16)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -39,6 +39,15 @@ Text = Annotated[str, Field(pattern=r"\S", description="text that is not empty")
 Name = Annotated[str, Field(pattern=r"^[\w-]+$", description="letters, digits, - and _ (part of a folder's name)")]
 Digest = Annotated[str, Field(pattern="^[0-9a-fA-F]{8,64}$", description="8 to 64 hexadecimal digits in quotes")]
 Auto = Literal["auto"]
+KeypointTable = Annotated[
+    tuple[Whole, ...],
+    Field(
+        strict=False,
+        min_length=133,
+        max_length=133,
+        description="a list of 133 whole numbers >= 0: where the teacher has each keypoint",
+    ),
+]
 
 
 def _ordered(span: tuple[float, float]) -> tuple[float, float]:
@@ -230,9 +239,15 @@ class Augment(AugmentValues):
 
 class Teacher(Section):
     """The large model: taken from `checkpoint`, or trained from whole weights `init` or those of a `backbone` (both
-    null = random weights)."""
+    null = random weights).
+
+    `input` is the size of its own pictures (null = that of the student's). `keypoints` says where a given teacher has
+    each of the 133 keypoints (null = in their order). `more` are further teachers, files of whole models: the student
+    learns from the mean of all distributions.
+    """
 
     size: SizeName
+    input: Input | None
     checkpoint: Weights | None
     init: Weights | None
     backbone: Weights | None
@@ -241,6 +256,8 @@ class Teacher(Section):
     lr: Positive
     clip_norm: Positive | None
     augment: Annotated[Augment, BeforeValidator(Augment.partial)] | None
+    keypoints: KeypointTable | None
+    more: Annotated[tuple[Weights, ...], Field(strict=False, min_length=1)] | None
 
 
 class Student(Section):
@@ -277,7 +294,7 @@ class Train(Section):
 
 
 class Loss(Section):
-    """Weights and switches of the distillation losses."""
+    """Weights and switches of the distillation losses; `extra` are further terms by name (`losses.EXTRA_TERMS`)."""
 
     alpha: NonNegative
     beta: NonNegative
@@ -285,6 +302,7 @@ class Loss(Section):
     decay: bool
     logit_on: Literal["all", "labelled"]
     feature_reduction: Literal["sum", "mean"]
+    extra: Annotated[dict[str, NonNegative], Field(description="a mapping of names of losses.py to numbers >= 0")]
     reference_batch: Count
     clip_norm: Positive | None
 
@@ -348,6 +366,10 @@ class Params(Section):
     def augment_for(self, role: str) -> Augment:
         """The augmentation of a training; the teacher's own `teacher.augment` replaces single values."""
         return self.augment.replaced(self.teacher.augment) if role == "teacher" else self.augment
+
+    def input_for(self, role: str) -> Input:
+        """The input of a model; the teacher may have its own."""
+        return self.teacher.input or self.input if role == "teacher" else self.input
 
 
 SECTIONS: dict[str, type[Section]] = {name: field.annotation for name, field in Params.model_fields.items()}  # type: ignore[misc]

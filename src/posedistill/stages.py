@@ -37,6 +37,8 @@ def _filled(value: Any, items: Mapping[str, Any]) -> Any:
         return [_filled(one, items) for one in value]
     if isinstance(value, str):
         for name, item in items.items():
+            for leaf, one in item.items() if isinstance(item, Mapping) else ():
+                value = value.replace(f"${{{name}.{leaf}}}", str(one))
             value = value.replace(f"${{{name}}}", str(item))
     return value
 

@@ -68,7 +68,7 @@ ODD = {
     "meta": (replaced(STEM, lambda t: t.to("meta")), f"{STEM}: .* found a meta one"),
     "meta counter": (replaced(COUNTER, lambda t: t.to("meta")), f"{COUNTER}: .* found a meta one"),
     "complex": (replaced(STEM, lambda t: t.to(torch.complex64)), f"{STEM}: .* found a complex one"),
-    "no bins": (replaced(Y, lambda t: t[:0]), "height and width must be multiples of 32|made for input 0×64"),
+    "no bins": (replaced(Y, lambda t: t[:0]), "height and width must be multiples of 16|made for input 0×64"),
     "a giant axis": (replaced(Y, lambda t: t[:1].expand(10**9, -1)), r"expected at most 4096|made for input 500000000"),
     "a long name": (broken(lambda s: s.update({"head." + "a" * 10_000: torch.ones(1)})), "has also head.aaa"),
 }

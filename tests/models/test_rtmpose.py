@@ -27,7 +27,7 @@ def test_published_sizes_have_stride_32(size):
 
 @pytest.mark.parametrize(
     ("size", "input_size", "message"),
-    [("q", (64, 64), "allowed: n, nw, t"), ("t", (100, 64), "multiples of 32"), ("t", (0, 64), "multiples of 32")],
+    [("q", (64, 64), "allowed: n, nw, t"), ("t", (100, 64), "multiples of 16"), ("t", (0, 64), "multiples of 16")],
 )
 def test_impossible_models_are_one_clear_line(size, input_size, message):
     with pytest.raises(UserError, match=message) as error:

@@ -20,6 +20,7 @@ LOSS = Loss(
     decay=True,
     logit_on="all",
     feature_reduction="sum",
+    extra={},
     reference_batch=64,
     clip_norm=1.0,
 )

@@ -15,6 +15,14 @@ from posedistill.training.schedule import Schedule
 from posedistill.training.supervised import Supervised
 
 SIZE = (32, 32)
+
+
+class FakeBatch(SimpleNamespace):
+    """A batch whose teacher, if there is one, sees the student's images."""
+
+    teacher_images = None
+
+
 RECIPE = 9
 
 CPU = Device(
@@ -42,7 +50,7 @@ def plan(epochs: int = 2, steps_per_epoch: int = 4, batch: int = 4, **other) -> 
     return TrainingPlan(epochs=epochs, steps_per_epoch=steps_per_epoch, batch=batch, **(values | other))
 
 
-def batch_at(epoch: int, step: int, batch: int, dtype: torch.dtype = torch.float32) -> SimpleNamespace:
+def batch_at(epoch: int, step: int, batch: int, dtype: torch.dtype = torch.float32) -> FakeBatch:
     """Images of one bright square; the keypoints are spread around it, the last ten unlabelled."""
     generator = torch.Generator().manual_seed(1000 * epoch + step)
     images = torch.randint(0, 60, (batch, *SIZE, 3), generator=generator, dtype=torch.uint8)
@@ -52,7 +60,7 @@ def batch_at(epoch: int, step: int, batch: int, dtype: torch.dtype = torch.float
     spread = torch.randint(-6, 6, (133, 2), generator=torch.Generator().manual_seed(7))
     keypoints = torch.cat((centre[:, None] + spread, torch.ones(batch, 133, 1)), dim=2).to(dtype)
     keypoints[:, -10:, 2] = 0
-    return SimpleNamespace(images=images, keypoints=keypoints, changes=no_augmentation(batch))
+    return FakeBatch(images=images, keypoints=keypoints, changes=no_augmentation(batch))
 
 
 def no_augmentation(batch: int) -> Tensor:
@@ -61,11 +69,11 @@ def no_augmentation(batch: int) -> Tensor:
 
 def batches_of(
     plan: TrainingPlan, rank: int = 0, processes: int = 1, dtype: torch.dtype = torch.float32
-) -> Callable[[int, int], Iterator[SimpleNamespace]]:
-    def batches(epoch: int, start: int) -> Iterator[SimpleNamespace]:
+) -> Callable[[int, int], Iterator[FakeBatch]]:
+    def batches(epoch: int, start: int) -> Iterator[FakeBatch]:
         for step in range(start, plan.steps_per_epoch):
             whole = batch_at(epoch, step, plan.batch, dtype)
-            yield SimpleNamespace(**{name: values[rank::processes] for name, values in vars(whole).items()})
+            yield FakeBatch(**{name: values[rank::processes] for name, values in vars(whole).items()})
 
     return batches
 

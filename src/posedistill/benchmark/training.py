@@ -18,7 +18,7 @@ from posedistill.devices import Device, keep_memory
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.params import Loss
 from posedistill.progress import progress
-from posedistill.training.ema import moving_average
+from posedistill.training.ema import MovingAverage
 from posedistill.training.frozen import frozen
 from posedistill.training.objective import Objective
 from posedistill.training.optim import build_optimizer
@@ -73,7 +73,7 @@ class Step:
         self.objective, self.images, self.keypoints, self.device = objective, images, keypoints, device
         self.optimizer = build_optimizer(objective, 1e-3, 0.05)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.ema = moving_average(objective.averaged)
+        self.ema = MovingAverage(objective.averaged)
         objective.train()
 
     def __call__(self, clock: Callable[[], float] = time.process_time) -> dict[str, float]:

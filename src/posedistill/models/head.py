@@ -84,7 +84,7 @@ class RTMCCHead(nn.Module):
     def __init__(self, size: Size, input_size: tuple[int, int], keypoints: int) -> None:
         super().__init__()
         height, width = input_size
-        map_size = height // size.stride, width // size.stride
+        map_size = math.ceil(height / size.stride), math.ceil(width / size.stride)  # the last cell may be cut
         cells = map_size[0] * map_size[1]
         self.final_layer = KeypointConv(size.channels, keypoints, size.final_kernel, map_size)
         self.mlp = nn.Sequential(ScaleNorm(cells), nn.Linear(cells, size.hidden, bias=False))

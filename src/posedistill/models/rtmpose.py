@@ -8,7 +8,7 @@ from posedistill.models.cspnext import CSPNeXt
 from posedistill.models.head import RTMCCHead
 from posedistill.models.sizes import SIZES, Size
 
-INPUT_MULTIPLE = 32  # pixels; the stride of the published backbone
+INPUT_MULTIPLE = 16  # pixels; the published sizes are multiples of 32, the stride of their backbone
 
 
 class RTMPose(nn.Module):
@@ -41,11 +41,11 @@ def build_rtmpose(size: str, input_size: tuple[int, int] = (256, 192), keypoints
 
     Args:
         size: n, nw, t, s, m, l or x (`posedistill.models.sizes`).
-        input_size: (height, width) in pixels, each a multiple of 32.
+        input_size: (height, width) in pixels, each a multiple of 16.
         keypoints: number of keypoints.
 
     Raises:
-        UserError: an unknown size, or an input size that 32 does not divide.
+        UserError: an unknown size, or an input size that 16 does not divide.
     """
     if size not in SIZES:
         raise UserError(f"model size {size!r}: unknown, allowed: {', '.join(SIZES)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -12,6 +13,9 @@ from posedistill.data.store.arrow import ValStore
 from posedistill.devices import device_type
 from posedistill.errors import UserError
 from posedistill.evaluation.evaluate import Evaluation, evaluate_store
+from posedistill.keypoints import NUM_KEYPOINTS
+from posedistill.models.checkpoint import model_from_checkpoint
+from posedistill.models.keypoint_table import Reordered, Table
 from posedistill.models.macs import parameters_and_macs
 from posedistill.models.onnx_model import OnnxModel, PoseModel
 from posedistill.models.onnx_wrapper import is_onnx
@@ -33,7 +37,14 @@ def load_trained(params: Params, name: str) -> RTMPose:
     if not path.is_file():
         raise UserError(f"evaluate {name}: there is no {path}; train it first (dvc repro {name})")
     section = "teacher" if name == "teacher" else "student"
-    return load_model(path, getattr(params, section).size, params.input.size, f"{section}.size")
+    keypoints = model_from_checkpoint(path).keypoints if _table(params, name) else NUM_KEYPOINTS
+    size = params.input_for(name).size
+    return load_model(path, getattr(params, section).size, size, f"{section}.size", keypoints)
+
+
+def _table(params: Params, name: str) -> Table:
+    """Where model `name` has each keypoint: only a given teacher may have others."""
+    return params.teacher.keypoints if name == "teacher" else None
 
 
 def val_sets(prepared: Path = PREPARED) -> list[str]:
@@ -56,7 +67,10 @@ def evaluate_model(params: Params, name: str) -> Evaluation:
     model: PoseModel  # a given teacher may be an ONNX file
     model = OnnxModel(path, params.runtime.threads, device).eval() if is_onnx(path) else load_trained(params, name)
     size = parameters_and_macs(model)
+    if table := _table(params, name):
+        model = cast(PoseModel, Reordered(model, table))
     model.to(device)
+    params = params.replaced(input=params.input_for(name))  # the crops are of the model's own size
     first, *others = (
         evaluate_store(params, model, ValStore(PREPARED / f"val-{val_set}"), name, val_set, size) for val_set in sets
     )

@@ -38,8 +38,9 @@ SHEET = 24  # persons drawn by data.seed, for the report's sheet of crops
 def prepare(params: Params, out: Path | None = None, *, workers: int | None = None, progress: bool = True) -> Ledger:
     """Write prepared/train, prepared/val-<name>/ and prepared/report.json from the sources of `params.data`.
 
-    Uses params.data and params.input alone. Continues after an interruption; the same settings and data give the same
-    bytes with any number of workers. out: default <project>/prepared. workers: default all cores.
+    Uses params.data, params.input and params.teacher.input alone. Continues after an interruption; the same settings
+    and data give the same bytes with any number of workers. out: default <project>/prepared. workers: default all
+    cores.
     Raises UserError for structural errors of the annotations and for too many broken pictures.
     """
     root = project.root()
@@ -127,6 +128,7 @@ def read_set(
         "annotations": [sha256_file(path) for read in reads for path in read.files],
         "pictures": files,
         "input": list(params.input.size),
+        "teacher_height": _teacher_height(params),
         "boxes": params.data.boxes,
         "flags": params.data.use_valid_flags,
         "parts": params.data.parts,
@@ -135,6 +137,11 @@ def read_set(
     if not any(read.persons for read in reads):
         raise one.nobody()
     return one
+
+
+def _teacher_height(params: Params) -> int:
+    """Height in pixels that a teacher of its own input size sees; 0 without one."""
+    return params.teacher.input.height if params.teacher.input else 0
 
 
 def _render(source: Source, data_root: Path, workers: int, progress: bool) -> Path:
@@ -185,8 +192,9 @@ def make_parts(params: Params, one: PersonSet, workers: int, progress: bool) -> 
     """
     make_folder(one.folder)
     kind = "train" if one.name == "train" else "val"
+    size, height, flags = params.input.size, _teacher_height(params), params.data.use_valid_flags
     tasks = [
-        Task(kind, one.folder, index, chunk, params.input.size, params.data.use_valid_flags, params.data.parts)
+        Task(kind, one.folder, index, chunk, size, height, flags, params.data.parts)
         for index, chunk in enumerate(chunks(one.pictures, whole_files=kind == "val"))
     ]
     todo = [task for task in tasks if (notes := read_notes(task)) is None or notes["broken"]]
@@ -219,6 +227,7 @@ def publish_train(params: Params, one: PersonSet, notes: list[Notes], out: Path)
         rows=rows,
         sources=[source.name for source in one.sources],
         input=list(params.input.size),
+        **({"teacher_input": list(params.teacher.input.size)} if params.teacher.input else {}),
         limits=asdict(crops.LIMITS),
         jpeg_quality=jpeg.QUALITY,
     )

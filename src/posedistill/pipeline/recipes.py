@@ -86,8 +86,9 @@ ROWS = (
     Row("l", "x", 384, 288, 32, 66.5),
 )
 GPU = "gpu-rendered"
+SHORT = "gpu-short"
 PUBLISHED = {row.name(ubody): (row, ubody) for row in ROWS for ubody in (False, True)}
-NAMES = (*PUBLISHED, GPU)
+NAMES = (*PUBLISHED, GPU, SHORT)
 
 
 def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
@@ -128,6 +129,7 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
         },
         "teacher": {
             "size": row.teacher,
+            "input": None,
             "checkpoint": None,
             "init": None,
             "backbone": {"path": f"{root}/weights/{BACKBONES[row.teacher]}", "sha256": None},
@@ -136,6 +138,8 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
             "lr": 4e-3,
             "clip_norm": 35 if is_x else None,
             "augment": wide | {"weak": weak | wide} if is_x else None,
+            "keypoints": None,
+            "more": None,
         },
         "student": {
             "size": row.student,
@@ -164,6 +168,7 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
             "decay": True,
             "logit_on": "all",
             "feature_reduction": "sum",
+            "extra": {},
             "reference_batch": row.reference_batch,
             "clip_norm": 1.0,
         },
@@ -212,17 +217,49 @@ def gpu() -> dict[str, Any]:
     return {name: values | changes.get(name, {}) for name, values in settings.items()}
 
 
+def gpu_short() -> dict[str, Any]:
+    """Rendered data, teacher to stage 2 in eight minutes of one H100: augmentation and losses of the embedded default, at
+    the published input size, without the compiler, whose start would cost more than it gains."""
+    settings = gpu()
+    rendered = {"source": "synthetic", "name": "rendered"}
+    changes: dict[str, dict[str, Any]] = {
+        "data": {
+            "train": [rendered | {"images": 12000, "seed": 1000}],
+            "val": [rendered | {"images": 800, "seed": 2000}],
+        },
+        "augment": {
+            "half_body": 0.1,
+            "scale": [0.75, 1.25],
+            "rotation": 30,
+            "dropout_p": 0.1,
+            "weak_epochs": 2,
+            "weak": {"shift_p": 0.0, "dropout_p": 0.0},
+        },
+        "teacher": {"epochs": 18, "clip_norm": 5.0},
+        "student": {"epochs": 16, "clip_norm": 5.0},
+        "train": {"warmup_steps": 100, "validate_every": 8, "keep": "last"},
+        "loss": {"beta": 1.0, "clip_norm": 5.0},
+        "stage2": {"epochs": 6},
+        "runtime": {"compile": False},
+    }
+    return {name: values | changes.get(name, {}) for name, values in settings.items()}
+
+
 def settings_of(name: str, root: str = ROOT) -> dict[str, Any]:
     """The settings of a recipe."""
     if name not in NAMES:
         raise UserError(f"unknown recipe {name}; available: {', '.join(NAMES)}")
-    return gpu() if name == GPU else published(*PUBLISHED[name], root=root)
+    if name in PUBLISHED:
+        return published(*PUBLISHED[name], root=root)
+    return gpu() if name == GPU else gpu_short()
 
 
 def summary(name: str) -> str:
     """What a recipe trains, in one line."""
     if name == GPU:
         return "student t, teacher m, 256x192, rendered people: the default at GPU scale, needs no data"
+    if name == SHORT:
+        return "student t, teacher m, 256x192, rendered people: eight minutes of one H100, needs no data"
     row, ubody = PUBLISHED[name]
     data = f"COCO-WholeBody + UBody (published: {row.whole} AP)" if ubody else "COCO-WholeBody"
     return f"student {row.student}, teacher {row.teacher}, {row.height}x{row.width}, {data}"
@@ -230,7 +267,7 @@ def summary(name: str) -> str:
 
 def heading(name: str) -> str:
     """The comment at the top of a recipe."""
-    if name == GPU:
+    if name not in PUBLISHED:
         return f"{summary(name)}\nmake recipe NAME={name}"
     row, _ = PUBLISHED[name]
     return (
@@ -292,7 +329,7 @@ def put_in_place(name: str, root: str) -> None:
     print(f"params.yaml is now the recipe {name} (git restore params.yaml brings the default back)")
     for path in dict.fromkeys(missing):
         print(f"to be downloaded: {_URL}{Path(path).name} -> {path}; then this command again, for its checksum")
-    if name != GPU and not Path(settings["data"]["tracked"]).is_dir():
+    if name in PUBLISHED and not Path(settings["data"]["tracked"]).is_dir():
         print(f"to be made: {settings['data']['tracked']}, the folder of all annotations and detections, such as by")
         print(links(name, shlex.quote(root)))
 

@@ -46,9 +46,13 @@ class Objective(nn.Module):
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Called before every epoch; `epoch` counts from 0."""
 
-    def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
+    def forward(
+        self, images: Tensor, keypoints: Tensor, teacher_images: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         """Images [B, 3, H, W], normalised, and keypoints [B, K, 3] → the weighted loss terms (0-d, batch means; `total`
-        is their sum), the student's logits, and the teacher's logits if there is a teacher."""
+        is their sum), the student's logits, and the teacher's logits if there is a teacher.
+
+        `teacher_images` are the same views for a teacher of another input size."""
         raise TypeError(f"{type(self).__name__} needs a forward of its own")
 
     def weight(self, keypoints: Tensor) -> Tensor:
@@ -63,15 +67,15 @@ class Objective(nn.Module):
         """Numbers of the current epoch for the curves."""
         return {}
 
-    def evaluated_terms(self, images: Tensor, keypoints: Tensor) -> tuple[float, dict[str, float]]:
+    def evaluated_terms(self, *inputs: Tensor) -> tuple[float, dict[str, float]]:
         """The loss in eval mode, and the gradient norm of each weighted term (grad_<term>; if there are several), on
-        one batch, over the averaged module.
+        what `forward` takes of one batch, over the averaged module.
 
         Eval mode keeps the BatchNorm statistics as they are, so measuring does not change the training.
         """
         was_training = self.training
         self.eval()
-        terms, _, _ = self.forward(images, keypoints)  # not self(…), which may be compiled for training
+        terms, _, _ = self.forward(*inputs)  # not self(…), which may be compiled for training
         loss = terms["total"].item()
         terms = {name: term for name, term in terms.items() if name != "total" and term.requires_grad}
         norms = {}

@@ -196,7 +196,7 @@ def take_onnx(path: Path, input_size: tuple[int, int], stage: str, paths: Paths)
     model = OnnxModel(path)
     if model.input_size != input_size:
         found, wanted = ("×".join(map(str, size)) for size in (model.input_size, input_size))
-        raise UserError(f"teacher.checkpoint: {path} takes {found} pixels, the settings {wanted} (teacher.input, input)")
+        raise UserError(f"teacher.checkpoint: {path} takes {found} pixels, the settings {wanted} (teacher.input)")
     result = _result([], stage, paths)
     wrap(path, result.model_path)
     _write_curves(result.curves_path, [])

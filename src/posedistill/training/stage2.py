@@ -47,7 +47,9 @@ class Stage2(Objective):
     def averaged(self) -> nn.Module:
         return self.head
 
-    def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
+    def forward(
+        self, images: Tensor, keypoints: Tensor, teacher_images: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         _, teacher = self._frozen
         dtype = next(teacher.parameters()).dtype
         with torch.no_grad():  # not inference mode: the fresh head's gradient needs the features

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from posedistill.devices import Device
+from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.losses import Pair, label_loss
-from posedistill.models.checkpoint import load_backbone, load_checkpoint
+from posedistill.models.checkpoint import load_backbone, load_checkpoint, model_from_checkpoint
+from posedistill.models.keypoint_table import check_table
+from posedistill.models.onnx_model import OnnxModel
 from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Params, Weights
@@ -28,7 +31,9 @@ class Supervised(Objective):
     def averaged(self) -> RTMPose:
         return self.student
 
-    def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
+    def forward(
+        self, images: Tensor, keypoints: Tensor, teacher_images: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         prediction = full_pair(self.student(images))  # x [B, K, 2W], y [B, K, 2H]
         labels, weight = labels_of(keypoints, self.student.input_size, prediction[0].dtype)
         label = label_loss(prediction, labels, weight) * self.reference_batch
@@ -48,8 +53,8 @@ def new_student(size: str, input_size: tuple[int, int], seed: int, backbone: Wei
 def train_supervised(params: Params, role: str, paths: Paths | None = None) -> Trained:
     """Train the teacher or the baseline (`role`) on prepared/train and write models/<role>.safetensors.
 
-    With `teacher.checkpoint` the teacher is taken from that file instead. An interrupted training is continued; a
-    finished one is read back.
+    The teacher has the input `teacher.input`; with `teacher.checkpoint` it is taken from that file instead. An
+    interrupted training is continued; a finished one is read back.
     """
     if role not in ("teacher", "baseline"):
         raise ValueError(f"role {role!r}: teacher or baseline")
@@ -62,9 +67,12 @@ def train_supervised(params: Params, role: str, paths: Paths | None = None) -> T
     inputs = {"backbone": model.backbone, "init": init}
 
     def build(device: Device) -> Supervised:
-        student = new_student(model.size, params.input.size, model.seed, model.backbone, f"{section}.backbone")
+        size = params.input_for(role).size
+        student = new_student(model.size, size, model.seed, model.backbone, f"{section}.backbone")
         if init is not None:
-            load_checkpoint(student, init.verified("teacher.init"), complete=True)
+            # An input of its own: the three tensors of the head that depend on it are drawn anew.
+            complete = params.teacher.input is None
+            load_checkpoint(student, init.verified("teacher.init"), complete=complete)
         return Supervised(student, params.loss.reference_batch)
 
     return train(
@@ -84,10 +92,14 @@ def train_supervised(params: Params, role: str, paths: Paths | None = None) -> T
 
 
 def _take_teacher(params: Params, checkpoint: Weights, paths: Paths) -> Trained:
-    """Write the given teacher as models/teacher.safetensors."""
+    """Write the given teacher as models/teacher.safetensors, with all keypoints that it has."""
     path = checkpoint.verified("teacher.checkpoint")
+    size, table = params.input_for("teacher").size, params.teacher.keypoints
     if is_onnx(path):
-        return take_onnx(path, params.input.size, "teacher", paths)
-    teacher = build_rtmpose(params.teacher.size, params.input.size)
+        check_table(table, OnnxModel(path).keypoints)
+        return take_onnx(path, size, "teacher", paths)
+    keypoints = model_from_checkpoint(path).keypoints if table else NUM_KEYPOINTS
+    check_table(table, keypoints)
+    teacher = build_rtmpose(params.teacher.size, size, keypoints)
     load_checkpoint(teacher, path, complete=True)
     return take_model(teacher, "teacher", paths)

@@ -60,7 +60,7 @@ def test_workers_ranks_and_restarts_see_the_same(prepared):
     same(batches(store, P, workers=2), whole)
     same(batches(store, P, start_step=3), whole[3:])
     halves = [batches(store, P, rank=rank, world_size=2) for rank in (0, 1)]
-    joined = [loader.Batch(*(torch.cat(pair) for pair in zip(a, b))) for a, b in zip(*halves)]
+    joined = [loader.Batch(*(torch.cat(pair) for pair in zip(a[:4], b[:4]))) for a, b in zip(*halves)]
     same(joined, whole)
 
 
@@ -158,3 +158,16 @@ def test_validation_pixels_are_those_of_warping_the_original(prepared):
             row += 1
     again = list(loader.val_batches(store, (64, 64), 5, workers=1))
     torch.testing.assert_close(torch.cat([b.images for b in again]), torch.cat([b.images for b in found]))
+
+
+def test_a_teacher_of_another_size_gets_the_same_views(prepared):
+    P, folder = prepared
+    store, teacher = TrainStore(folder / "train"), P.input.replaced(height=2 * P.input.height, width=2 * P.input.width)
+    alone, found = batches(store, P), batches(store, P, teacher=teacher)
+    assert alone[0].teacher_images is None
+    assert found[0].teacher_images.shape == (4, *teacher.size, 3)
+    same([batch[:4] for batch in found], [batch[:4] for batch in alone])
+    same(batches(store, P, teacher=teacher, workers=1), found)
+    small = torch.nn.functional.avg_pool2d(found[0].teacher_images.permute(0, 3, 1, 2).float(), 2)
+    difference = (small - found[0].images.permute(0, 3, 1, 2).float()).abs().mean()
+    assert difference < 8  # of 255: the same picture

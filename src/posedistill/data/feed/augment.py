@@ -8,6 +8,7 @@ RandomHalfBody, RandomBBoxTransform, TopdownAffine, YOLOXHSVRandomAug, Blur, Med
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -28,13 +29,15 @@ class Sample(NamedTuple):
     """A training sample before the device part.
 
     image: uint8 [H, W, 3] RGB. keypoints: float32 [133, 3], input pixels; third value 1 where a label counts, else 0.
-    changes: float32 [9]. matrix: float64 [2, 3], crop → input pixels (right-angled up to the flip).
+    changes: float32 [9]. matrix: float64 [2, 3], crop → input pixels (right-angled up to the flip). teacher_image: the
+    same view at the teacher's size, where that is another.
     """
 
     image: NDArray[np.uint8]
     keypoints: NDArray[np.float32]
     changes: NDArray[np.float32]
     matrix: NDArray[np.float64]
+    teacher_image: NDArray[np.uint8] | None = None
 
 
 class View(NamedTuple):
@@ -104,8 +107,10 @@ def draw_changes(augment: Augment, size: tuple[int, int], rng: np.random.Generat
     return changes
 
 
-def sample_train(record: TrainRecord, augment: Augment, input: Input, rng: np.random.Generator) -> Sample:
-    """Draw one training sample of a stored person."""
+def sample_train(
+    record: TrainRecord, augment: Augment, input: Input, rng: np.random.Generator, teacher: Input | None = None
+) -> Sample:
+    """Draw one training sample of a stored person; with `teacher`, also its view for an input of that size."""
     size = input.size
     # geometry happens in picture pixels (offset by the crop's origin), where it is isotropic
     factor = record.factor
@@ -122,7 +127,10 @@ def sample_train(record: TrainRecord, augment: Augment, input: Input, rng: np.ra
     moved[moved[:, 2] == 0] = 0
     matrix = _from_crop(matrix, view.flip, factor)
     changes = draw_changes(augment, size, rng)
-    return Sample(view_of(record, matrix, size), moved, changes, matrix)
+    if teacher is None:
+        return Sample(view_of(record, matrix, size), moved, changes, matrix)
+    image, teacher_image = views_of(record, matrix, (size, teacher.size))
+    return Sample(image, moved, changes, matrix, teacher_image)
 
 
 def _from_crop(matrix: NDArray, flip: bool, factor: NDArray) -> NDArray[np.float64]:
@@ -149,14 +157,19 @@ def visible_part(matrix: NDArray, size: tuple[int, int]) -> tuple[float, float, 
 
 def view_of(record: TrainRecord, matrix: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The input picture [H, W, 3]: decodes the part of the crop that `matrix` (crop → input) shows, and warps it."""
-    height, width = size
-    box = visible_part(matrix, size)
+    return views_of(record, matrix, (size,))[0]
+
+
+def views_of(record: TrainRecord, matrix: NDArray, sizes: Sequence[tuple[int, int]]) -> list[NDArray[np.uint8]]:
+    """The same at several sizes of one aspect ratio, from one decoding; `matrix` leads to the first of them."""
+    box = visible_part(matrix, sizes[0])
     if box[2] < 0 or box[3] < 0 or box[0] >= record.width or box[1] >= record.height:
-        return np.zeros((height, width, 3), np.uint8)  # entirely outside the picture
+        return [np.zeros((height, width, 3), np.uint8) for height, width in sizes]  # entirely outside the picture
     pixels, x, y = jpeg.decode(record.jpeg, record.segments, record.width, record.height, box)
     moved = matrix.copy()
     moved[:, 2] += matrix[:, :2] @ np.array([x, y], np.float64)
-    return _warp(pixels, moved, size)
+    # Positions in an input are shares of it: see geometry.input_to_image.
+    return [_warp(pixels, moved * (size[0] / sizes[0][0]), size) for size in sizes]
 
 
 def _warp(pixels: NDArray[np.uint8], matrix: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:

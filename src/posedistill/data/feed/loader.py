@@ -31,13 +31,15 @@ class Batch(NamedTuple):
     """Training samples of one process. What travels to the device: about 149 KB per person at 256x192.
 
     images: uint8 [B, H, W, 3] RGB. keypoints: float32 [B, 133, 3] (input pixels, weight). changes: float32 [B, 9], what
-    happens to the pixels. ids: int64 [B], index of the person in the store.
+    happens to the pixels. ids: int64 [B], index of the person in the store. teacher_images: the same views at the
+    teacher's size, where that is another.
     """
 
     images: Tensor
     keypoints: Tensor
     changes: Tensor
     ids: Tensor
+    teacher_images: Tensor | None = None
 
 
 class ValBatch(NamedTuple):
@@ -75,18 +77,24 @@ class _TrainSamples:
     store: TrainStore
     input: Input
     for_gpu: bool
+    teacher: Input | None
 
     def __call__(self, task: _TrainTask) -> Batch:
         persons, (height, width) = len(task.indices), self.input.size
         images = np.empty((persons, height, width, 3), np.uint8)
         keypoints = np.empty((persons, NUM_KEYPOINTS, 3), np.float32)
         changes = np.empty((persons, CHANGES_LENGTH), np.float32)
+        larger = None if self.teacher is None else np.empty((persons, *self.teacher.size, 3), np.uint8)
         for row, index in enumerate(task.indices.tolist()):
             rng = np.random.default_rng([task.seed, task.epoch, index])
-            sample = sample_train(self.store[index], task.augment, self.input, rng)
+            sample = sample_train(self.store[index], task.augment, self.input, rng, self.teacher)
+            if larger is not None:
+                view = sample.teacher_image
+                larger[row] = apply_median(view, sample.changes.copy()) if self.for_gpu else view
             image = apply_median(sample.image, sample.changes) if self.for_gpu else sample.image
             images[row], keypoints[row], changes[row] = image, sample.keypoints, sample.changes
-        return Batch(*(torch.from_numpy(array) for array in (images, keypoints, changes, task.indices)))
+        arrays = (images, keypoints, changes, task.indices, *(() if larger is None else (larger,)))
+        return Batch(*(torch.from_numpy(array) for array in arrays))
 
 
 class TrainLoader:
@@ -95,8 +103,8 @@ class TrainLoader:
     augment: the augmentation of each epoch. batch: the global batch, a multiple of world_size; each process gets its
     share of every batch, in order; the last, incomplete batch of an epoch is dropped. epochs: how many there will be
     (None: no end). workers: processes, 0 for none. for_gpu: the samples go to a GPU, which leaves median blurs to the
-    workers. Raises UserError if the store is smaller than a batch or of another input size, or the augmentation goes
-    beyond the stored crops.
+    workers. teacher: another size at which the same views are needed, too. Raises UserError if the store is smaller
+    than a batch or prepared for neither size, or the augmentation goes beyond the stored crops.
 
     The workers live as long as the loader, and go on with the next epoch while the last batches of one are used.
     """
@@ -114,10 +122,12 @@ class TrainLoader:
         rank: int = 0,
         world_size: int = 1,
         for_gpu: bool = False,
+        teacher: Input | None = None,
     ):
         for epoch in range(epochs or 1):
             LIMITS.check(augment(epoch), "augment")
-        if store.meta["input"] != list(input.size):
+        served = [store.meta["input"], store.meta.get("teacher_input")]
+        if list(input.size) not in served:
             raise UserError(
                 f"{store.path} was prepared for an input of {'x'.join(map(str, store.meta['input']))} pixels, the "
                 f"settings say {input.height}x{input.width}: run the stage prepare again"
@@ -129,21 +139,28 @@ class TrainLoader:
                 f"train.batch: {batch} cannot be shared by {world_size} processes; allowed: a multiple of {world_size}"
             )
         self.steps = len(store) // batch  # per epoch
-        self._samples = _TrainSamples(store, input, for_gpu)
+        self._samples = _TrainSamples(store, input, for_gpu, teacher)
         self._augment, self._batch, self._seed, self._epochs = augment, batch, seed, epochs
         self._workers, self._rank, self._share = workers, rank, batch // world_size
         self._stream: Iterator[Batch] | None = None
         self._position = (0, 0)  # epoch and step of the stream's next batch
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from step `start_step`."""
+    def start(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Have the workers make the batches from this step on, unless they do already, before they are asked for."""
         if self._stream is None or self._position != (epoch, start_step):
             self.close()
-            height, width = self._samples.input.size
-            size = self._share * (height * width * 3 + NUM_KEYPOINTS * 12 + CHANGES_LENGTH * 4 + 8)
+            inputs = [one for one in (self._samples.input, self._samples.teacher) if one is not None]
+            pixels = sum(one.height * one.width for one in inputs)
+            size = self._share * (pixels * 3 + NUM_KEYPOINTS * 12 + CHANGES_LENGTH * 4 + 8)
             self._stream = in_order(self._samples, self._tasks(epoch, start_step), self._workers, batch_bytes=size)
+            self._position = (epoch, start_step)
+        return self._stream
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from step `start_step`."""
+        stream = self.start(epoch, start_step)
         for step in range(start_step, self.steps):
-            batch = next(self._stream)
+            batch = next(stream)
             self._position = (epoch, step + 1) if step + 1 < self.steps else (epoch + 1, 0)
             yield batch
 
@@ -213,4 +230,4 @@ def val_batches(
     persons = store.persons if persons is None else persons
     tasks = [np.arange(first, min(first + batch, len(persons))) for first in range(0, len(persons), batch)]
     crops = _ValCrops(store, persons, size, padding)
-    return in_order(crops, tasks, workers, batch_bytes=batch * size[0] * size[1] * 3)
+    return in_order(crops, tasks, min(workers, len(tasks)), batch_bytes=batch * size[0] * size[1] * 3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 HSV = slice(0, 3)  # whole-number gains of OpenCV's hue (0-179), saturation and value (0-255)
 BLUR = 3  # kernel side of the box blur: 0 (none), 3, 5 or 7
@@ -15,6 +16,14 @@ MEDIAN_BLUR = 4  # kernel side of the median blur: 0, 3, 5 or 7
 DROPOUT = slice(5, 9)  # rectangle x0, y0, x1, y1 that is set to black; empty if x0 = x1
 CHANGES_LENGTH = 9
 BLUR_SIDES = (3, 5, 7)
+
+
+def enlarged(changes: Tensor, factor: float) -> Tensor:
+    """The changes [B, 9] for the same views at `factor` times the size: the dropout covers the same part of them. The
+    sides of blurs count pixels of either."""
+    changes = changes.clone()
+    changes[:, DROPOUT] = (changes[:, DROPOUT] * factor).round()
+    return changes
 
 
 def apply(images: NDArray[np.uint8], changes: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -71,8 +71,18 @@ class CropPlan:
         return self.width / (self.x1 - self.x0), self.height / (self.y1 - self.y0)
 
 
-def plan(person: Person, labels: NDArray[np.float32], image_size: tuple[int, int], size: tuple[int, int]) -> CropPlan:
-    """The crop of a person for model input `size`; image_size is (height, width) of the picture, labels [133, 3]."""
+def plan(
+    person: Person,
+    labels: NDArray[np.float32],
+    image_size: tuple[int, int],
+    size: tuple[int, int],
+    teacher_height: int = 0,
+) -> CropPlan:
+    """The crop of a person for model input `size`; image_size is (height, width) of the picture, labels [133, 3].
+
+    The pixels suffice for the strongest magnification of that input, and for an unmagnified one of `teacher_height`.
+    """
+    pixels = max(size[0] / LIMITS.scale_min, teacher_height)  # of the height of the unmagnified view
     center, scale = geometry.box_to_center_scale(person.box.astype(np.float64), LIMITS.box_padding)
     views = [(center, scale)]
     halves = geometry.half_body_choices(labels[:, 2])
@@ -87,7 +97,7 @@ def plan(person: Person, labels: NDArray[np.float32], image_size: tuple[int, int
         # turned by any angle up to 90 degrees, the crop stays within the circle through its corners
         reach = LIMITS.scale_max * math.hypot(*fixed) / 2 + LIMITS.shift * scale + MARGIN
         low, high = np.minimum(low, center - reach), np.maximum(high, center + reach)
-        magnification = max(magnification, size[0] / max(float(fixed[1]) * LIMITS.scale_min, 1e-6))
+        magnification = max(magnification, pixels / max(float(fixed[1]), 1e-6))
     height, width = image_size
     x0, y0 = (int(value) for value in np.clip(np.floor(low), 0, [width - 1, height - 1]))
     x1, y1 = (int(value) for value in np.clip(np.ceil(high), [x0 + 1, y0 + 1], [width, height]))

@@ -39,6 +39,7 @@ class Task:
     index: int
     pictures: list[Picture]
     size: tuple[int, int]
+    teacher_height: int
     use_valid_flags: bool
     parts: str
 
@@ -134,7 +135,7 @@ def make_part(task: Task) -> int:
 
 def _record(source: int, person: Person, image: np.ndarray, task: Task) -> store.TrainRecord:
     labels = person.labels(use_valid_flags=task.use_valid_flags, parts=task.parts)
-    crop = crops.plan(person, labels, image.shape[:2], task.size)  # type: ignore[arg-type]
+    crop = crops.plan(person, labels, image.shape[:2], task.size, task.teacher_height)  # type: ignore[arg-type]
     encoded = jpeg.encode(crops.cut(image, crop))
     labels[:, :2] = crops.to_crop(labels[:, :2].astype(np.float64), crop)
     labels[labels[:, 2] == 0] = 0
