@@ -59,10 +59,12 @@ def test_scores_by_part():
     scores = np.zeros(133)
     scores[:17] = 0.5
     scores[3] = 0.1
-    table = score_table(scores)
-    assert table.loc["body", ["points", "lowest", "highest", "above 0.3"]].tolist() == [17, 0.1, 0.5, 16]
-    assert table.loc["face", "above 0.3"] == 0
+    table = score_table(scores, scores / 2)
+    assert table.loc["body", ["points", "lowest", "highest"]].tolist() == [17, 0.1, 0.5]
+    assert table.loc["body", "mean confidence"] == pytest.approx((16 * 0.25 + 0.05) / 17)
+    assert table.loc["face", "mean confidence"] == 0
     assert "| feet | 6 | 0.00 |" in Table(table, formats={"lowest": "{:.2f}"}).markdown()
+    assert Table(score_table(scores, np.full(133, np.nan))).markdown().count("– |") == 5
 
 
 def test_the_notebook_runs(project, monkeypatch):

@@ -80,6 +80,12 @@ class PoseResult:
     scores: np.ndarray  # [N, 133] float64: logits, about 1 for a clear peak, about 0 for none
     confidence: np.ndarray  # [N, 133] float64 in [0, 1]; all NaN if the model has no calibration
 
+    @property
+    def points(self) -> np.ndarray:
+        """[N, 133, 3] for drawing: x, y and the confidence, or the raw score if the model has no calibration."""
+        third = np.where(np.isnan(self.confidence), self.scores, self.confidence)
+        return np.concatenate((self.keypoints, third[..., None]), axis=2)
+
 
 @dataclass(frozen=True)
 class Decoded:

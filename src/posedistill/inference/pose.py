@@ -19,16 +19,15 @@ def load(
     device: str = "auto",
     *,
     flip_test: bool = False,
-    padding: float | None = None,
     score: Score = "min",
     threads: int | None = None,
 ) -> Pose:
     """The model in `path` (.safetensors, mmpose's .pth or .onnx), with the calibration in its metadata, if any.
 
     device: auto (the GPU if there is one), cpu or cuda. flip_test: mean of the image and its mirror, better, half as
-    fast. padding: factor by which boxes are enlarged; None: as the file's metadata say, else the published 1.25. score:
-    see `Pose`. threads: of onnxruntime; None: as many as PyTorch uses. Raises UserError if the file is missing,
-    damaged or no whole-body model, or if there is no such device.
+    fast. score: see `Pose`. threads: of onnxruntime; None: as many as PyTorch uses. Boxes are enlarged as the file's
+    metadata say, else by the published 1.25. Raises UserError if the file is missing, damaged or no whole-body model,
+    or if there is no such device.
     """
     for name, value, allowed in (("device", device, ("auto", "cpu", "cuda")), ("score", score, ("min", "mean"))):
         if value not in allowed:
@@ -36,6 +35,5 @@ def load(
     device = choose_device(device, "device")
     model = load_model(path, device, threads or torch.get_num_threads())
     metadata = read_metadata(path, model)
-    if padding is None:
-        padding = padding_of(metadata) or BOX_PADDING
+    padding = padding_of(metadata) or BOX_PADDING
     return Pose(model, device, flip_test, padding, read_calibration(metadata, str(path)), score)

@@ -13,6 +13,7 @@ from posedistill.errors import UserError, shorten
 from posedistill.files import printable, refuse_overwrite, writable_folder
 from posedistill.inference.boxes import Boxes, whole_image
 from posedistill.inference.detector import Detector
+from posedistill.inference.drawing import MIN_CONFIDENCE, RAW_THRESHOLD, RAW_THRESHOLD_RENDERED, usual_threshold
 from posedistill.inference.outputs import FORMATS, output_files
 from posedistill.inference.pose import Pose, load
 from posedistill.inference.predict import CHOICES, FindBoxes, Predicted, Wanted, predict_source
@@ -21,11 +22,6 @@ from posedistill.inference.weights import WEIGHTS, describe_device
 from posedistill.pipeline.provenance import box_padding, trained_on
 
 FEW = 0.25  # share of points that are drawn below which drawings are nearly empty
-MIN_CONFIDENCE = 0.5
-# Raw scores from which on points are drawn where there is no calibration. Published files: as in mmpose and rtmlib.
-# Models of rendered people: 19 of 20 labelled body points of rendered validation persons score higher, and half of the
-# body points of photographs that do are right.
-RAW_THRESHOLD, RAW_THRESHOLD_RENDERED = 0.3, 0.15
 RENDERED = {"synthetic"}
 
 DESCRIPTION = "Predict 133 keypoints per person, write them as COCO or OpenPose JSON and draw them."
@@ -160,14 +156,15 @@ def _threshold(args: argparse.Namespace, pose: Pose, kinds: set[str]) -> tuple[f
     """From which value on points are drawn, and whether it is a confidence (else a raw score)."""
     if args.threshold is not None:
         return args.threshold, False
-    if pose.calibration is not None:
-        return MIN_CONFIDENCE if args.min_confidence is None else args.min_confidence, True
-    if args.min_confidence is not None:
+    calibrated = pose.calibration is not None
+    if args.min_confidence is None:
+        return usual_threshold(calibrated, kinds == RENDERED), calibrated
+    if not calibrated:
         raise UserError(
             f"--min-confidence: {printable(args.weights)} has no calibration; make one with "
             "`python -m posedistill calibrate`, or give a raw score with --threshold"
         )
-    return RAW_THRESHOLD_RENDERED if kinds == RENDERED else RAW_THRESHOLD, False
+    return args.min_confidence, True
 
 
 def _boxes(args: argparse.Namespace, source: Source, threads: int, device: str) -> FindBoxes:

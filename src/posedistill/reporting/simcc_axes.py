@@ -52,15 +52,16 @@ def figure_image(figure: Figure) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def score_table(scores: NDArray, threshold: float = 0.3) -> pd.DataFrame:
-    """Scores [133] of one person: a row a part, with lowest, mean and highest, and how many reach `threshold`."""
+def score_table(scores: NDArray, confidence: NDArray) -> pd.DataFrame:
+    """Scores and confidence [133] of one person: a row a part, with lowest, mean and highest score, and the share of
+    its points that is expected to be right (NaN without calibration)."""
     rows = {
         PART_NAMES[part]: {
             "points": where.stop - where.start,
             "lowest": scores[where].min(),
             "mean": scores[where].mean(),
             "highest": scores[where].max(),
-            f"above {threshold:g}": int((scores[where] >= threshold).sum()),
+            "mean confidence": confidence[where].mean(),
         }
         for part, where in PARTS.items()
     }
