@@ -154,11 +154,10 @@ def card(run: Run) -> None:
     if run.sizes is LARGE and not torch.cuda.is_available():
         raise UserError("PyTorch finds no GPU here; --small runs all in miniature on the CPU")
     device = run.device
-    left, right = (
-        torch.randn(run.sizes.matrix, run.sizes.matrix, device=device.device, dtype=device.precision) for _ in range(2)
-    )
+    side = run.sizes.matrix
+    left, right = (torch.randn((side, side), device=device.device, dtype=device.precision) for _ in range(2))
     times = timed_steps(lambda: torch.mm(left, right), 2, run.sizes.steps)
-    rate = 2 * run.sizes.matrix**3 / statistics.median(times)
+    rate = 2 * side**3 / statistics.median(times)
     about = {"name": hardware(device.device.type), "rate": rate}
     (run.work / "card.json").write_text(json.dumps(about))
     run.add("matrix product", rate / 1e12, "Tflop/s", note=f"{str(device.precision)[6:]}, torch {torch.__version__}")
@@ -169,7 +168,7 @@ def data(run: Run) -> None:
     start = time.perf_counter()
     prepare(run.params)
     seconds = time.perf_counter() - start
-    images = sum(source.images or 0 for source in (*run.params.data.train, *run.params.data.val))
+    images = sum(int(source.images or 0) for source in (*run.params.data.train, *run.params.data.val))
     note = f"{images} images, {len(TrainStore('prepared/train'))} persons to train on, {seconds:.0f} s"
     run.add("rendering and preparing", images / seconds, "images/s", note=note)
 

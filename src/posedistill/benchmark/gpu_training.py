@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posedistill.benchmark.gpu_report import CURVES, DIFFERENCES, MODELS, write_report
-from posedistill.benchmark.machine import write_rows
+from posedistill.benchmark.machine import Row, write_rows
 from posedistill.data.store.arrow import TrainStore
 from posedistill.errors import UserError
 from posedistill.files import sha256_file
@@ -170,16 +170,17 @@ def judge(run: Run) -> None:
     if pairs:
         compared = compare_models(params.evaluate.bootstrap, params.evaluate.seed, roles, pairs)
         kinds = (("AP", compared.ap), ("mean OKS", compared.oks))
-        differences = [
+        differences: list[Row] = [
             {"pair": title, "metric": kind, "part": part, "mean": one.mean, "low": one.low, "high": one.high}
             for kind, found in kinds
             for title, parts in found.items()
             for part, one in parts.items()
         ]
         write_rows(run.report / DIFFERENCES, differences)
-        for role, name in (("stage1", "stage 1"), ("stage2", "stage 1 + 2")):
-            for row in differences:
-                if PAIRS[row["pair"]] == (role, "baseline") and (row["metric"], row["part"]) == ("AP", "wholebody"):
-                    note = f"whole-body AP, 95 % {row['low']:+.1f} to {row['high']:+.1f}"
-                    run.add(f"gain of {name} over the baseline", row["mean"], "points", "≥ 0", note)
+        for title, (role, against) in pairs.items():
+            if against == "baseline" and role != "teacher":
+                gain = compared.ap[title]["wholebody"]
+                note = f"whole-body AP, 95 % {gain.low:+.1f} to {gain.high:+.1f}"
+                name = "stage 1" if role == "stage1" else "stage 1 + 2"
+                run.add(f"gain of {name} over the baseline", gain.mean, "points", "≥ 0", note)
     write_report(run.report, run.figures)

@@ -9,6 +9,7 @@ back when it needs them, are `mapped`.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -37,7 +38,7 @@ SHARES = (1, 4, 16)  # sixteenths
 PER_IMAGE = 2.3  # persons in a training image of COCO
 VAL_IMAGES = 5000
 DISTINCT = 8  # part files that the store repeats
-STEPS, BATCH = 2000, 4  # of the loader: few persons a step, since its memory is asked for, not its speed
+STEPS, BATCH = 2000, 2  # of the loader: few persons a step, since its memory is asked for, not its speed
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -52,7 +53,12 @@ class Meter:
     """Rows of this process: time and highest memory of each block."""
 
     rows: list[Row] = field(default_factory=list)
-    start: float = field(default_factory=lambda: memory()[0])
+    start: float = 0.0
+
+    def begin(self) -> None:
+        """All is loaded: what the process takes from now on is the work's."""
+        gc.collect()
+        self.start = memory()[0]
 
     @contextmanager
     def block(self, what: str, count: int) -> Iterator[None]:
@@ -97,13 +103,14 @@ def settings(root: Path) -> Params:
 
 
 def made_up_persons(count: int, folder: Path) -> list[Any]:
-    """Persons with all keypoints, in pictures of which a few distinct files are linked."""
+    """Persons with all keypoints; each picture is a link to one small file."""
     from posedistill.sources.person import ImageRef, Person
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     first = folder / "000000.jpg"
-    first.write_bytes(bytes(1000))
+    if not first.exists():
+        first.write_bytes(bytes(1000))
     image_of = np.sort(rng.integers(0, max(1, round(count / PER_IMAGE)), count))
     found, refs = [], {}
     for identity, image in enumerate(image_of.tolist()):
@@ -161,22 +168,32 @@ def finish_parts(pictures: list[Any], parts: Path, distinct: Path) -> None:
         (parts / arrow.part_name(index)).with_suffix(".json").write_text(json.dumps(notes))
 
 
+def pictures_of(persons: list[Any]) -> list[Any]:
+    from posedistill.data.store.parts import by_picture
+
+    return by_picture(0, persons, {})
+
+
+def build_phase(folder: Path, count: int, meter: Meter) -> None:
+    """What the other phases find on the disk; not measured."""
+    finish_parts(pictures_of(made_up_persons(count, folder / "images")), folder / "parts", folder / "distinct")
+
+
 def prepare_phase(folder: Path, count: int, meter: Meter) -> None:
     """What `prepare` does besides the pictures themselves: grouping, looking for files, notes, books, the store."""
-    from posedistill.data.store.parts import by_picture
     from posedistill.pipeline import prepare
     from posedistill.pipeline.ledger import Ledger
     from posedistill.sources.person import Funnel, SourcePersons
 
     params = settings(folder)
+    meter.begin()
     with meter.block("annotations in memory", count):
         persons = made_up_persons(count, folder / "images")
     read = SourcePersons(persons, [Funnel("coco", read=count, kept=count)], None, [], {})
     with meter.block("prepare: grouping, files", count):
-        pictures = by_picture(0, persons, {})
+        pictures = pictures_of(persons)
         files = [prepare.find_files("coco", [picture.ref for picture in pictures], 0.01)]
     one = prepare.PersonSet("train", params.data.train, [read], pictures, files, folder / "parts", [])
-    finish_parts(pictures, one.folder, folder / "distinct")
     with meter.block("prepare: notes of finished parts, books", count):
         notes = prepare.make_parts(params, one, 1, False)
         ledger = Ledger()
@@ -192,6 +209,7 @@ def loader_phase(folder: Path, count: int, meter: Meter, steps: int = STEPS) -> 
     from posedistill.data.store.arrow import TrainStore
 
     params = settings(folder)
+    meter.begin()
     with meter.block("loader: open the store, order of an epoch", count):
         store = TrainStore(folder / "prepared" / "train")
         epoch_order(len(store), 0, 0)
@@ -263,7 +281,7 @@ def evaluation_phase(folder: Path, count: int, meter: Meter) -> None:
             yield ValBatch(pixels, centers[rows], scale, rows, image_of[rows], nobody, scores[rows])
 
     model = MadeUp((256, 192))
-    meter.start = memory()[0]
+    meter.begin()
     with meter.block("evaluation: decoding and scores", count):
         poses = predict_batches(model, batches(), flip_test=False)  # type: ignore[arg-type]
     with meter.block("evaluation: NMS", count):
@@ -275,6 +293,7 @@ def evaluation_phase(folder: Path, count: int, meter: Meter) -> None:
 
 
 PHASES: dict[str, Callable[[Path, int, Meter], None]] = {
+    "build": build_phase,
     "prepare": prepare_phase,
     "loader": loader_phase,
     "evaluation": evaluation_phase,
