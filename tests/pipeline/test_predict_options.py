@@ -1,0 +1,162 @@
+"""Options of `predict`: calibrated confidence, thresholds, scores, OpenPose JSON, precisions of ONNX files."""
+
+import json
+
+import numpy as np
+import pytest
+from predict_runs import images, make_pictures, predict, results
+
+from posedistill.errors import UserError
+from posedistill.evaluation.calibration import CALIBRATED, METADATA_KEY, PASSES, Calibration, Curve
+from posedistill.evaluation.pose import Pose
+from posedistill.export.onnx_file import export_onnx
+from posedistill.inference.sources import read_image
+from posedistill.inference.videos import VideoOut
+from posedistill.models.checkpoint import save_checkpoint
+from posedistill.pipeline import predict_cli as cli
+
+
+@pytest.fixture(scope="module")
+def weights(random_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_checkpoint(random_model(), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_pictures(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("arguments", [("", "--out", "here"), (".", "--out", "")])
+def test_an_empty_name_is_not_the_current_folder(folder, weights, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=r"(input|--out): found an empty name, expected a file or folder"):
+        predict(*arguments, "--weights", weights)
+    assert sorted(file.name for file in folder.iterdir()) == ["a.jpg", "a.png", "b.jpg"]
+
+
+def calibrated(model, path, low=0.25, high=0.75):
+    """The model with a calibration: confidence `low` up to the raw score -1, `high` from 1 on."""
+    curve = Curve((-1.0, 1.0), (low, high))
+    calibration = Calibration({one: dict.fromkeys(CALIBRATED, curve) for one in PASSES}, 1234, "rendered")
+    save_checkpoint(model, path, metadata={METADATA_KEY: calibration.to_json()})
+    return path
+
+
+def test_a_calibrated_model_draws_by_confidence(random_model, folder, tmp_path, capsys):
+    weights, out, boxes = calibrated(random_model(), tmp_path / "a.safetensors"), tmp_path / "out", tmp_path / "b.json"
+    boxes.write_text(json.dumps({"a.jpg": [[20, 10, 40, 40]]}))  # its crop lies inside the picture
+    arguments = (folder / "a.jpg", "--weights", weights, "--out", out, "--boxes", boxes)
+    assert predict(*arguments) == 0
+    said = capsys.readouterr().out
+    assert "confidence is calibrated on rendered (1,234 persons)" in said and "--min-confidence 0.5 or more" in said
+    (entry,) = results(out)
+    scores = np.array(entry["keypoints"]).reshape(133, 3)[:, 2]
+    np.testing.assert_allclose(entry["confidence"], np.interp(scores, (-1, 1), (0.25, 0.75)), atol=2e-3)
+    for threshold, drawn in ((0.2, 133), (0.8, 0)):
+        assert predict(*arguments, "--min-confidence", threshold, "--no-drawings") == 0
+        assert f"{drawn} of 133 points would be drawn" in capsys.readouterr().out
+    assert predict(*arguments, "--threshold", 1e9) == 0
+    assert "0 of 133 points are drawn: inside the picture, --threshold 1e+09" in capsys.readouterr().out
+
+
+def test_without_calibration_the_threshold_suits_the_training_data(random_model, folder, tmp_path, capsys):
+    for source, threshold in (("synthetic", "0.15"), ("coco_wholebody", "0.3")):
+        metadata = {"settings": {"data": {"train": [{"source": source}]}}}
+        save_checkpoint(random_model(), tmp_path / "a.safetensors", metadata=metadata)
+        assert predict(folder, "--weights", tmp_path / "a.safetensors", "--out", tmp_path / "out", "--no-drawings") == 0
+        assert f"no calibration: points are drawn from raw score {threshold} on" in capsys.readouterr().out
+
+
+def test_rtmlibs_score_is_the_mean_of_both_axes(random_model, folder, weights, tmp_path):
+    for score in ("min", "mean"):
+        arguments = ("--weights", weights, "--out", tmp_path / score, "--score", score, "--no-drawings")
+        assert predict(folder / "a.jpg", *arguments) == 0
+    smaller, mean = (np.reshape(results(tmp_path / score)[0]["keypoints"], (133, 3)) for score in ("min", "mean"))
+    pose = Pose(random_model())
+    image = read_image(folder / "a.jpg")
+    x, y = (axis.numpy().max(axis=2)[0] for axis in pose.logits(pose.crop(image, np.array([[0, 0, 80, 60]])).images))
+    np.testing.assert_allclose(smaller[:, 2], np.minimum(x, y), atol=6e-4)
+    np.testing.assert_allclose(mean[:, 2], (x + y) / 2, atol=6e-4)
+    assert np.array_equal(smaller[smaller[:, 2] > 0, :2], mean[smaller[:, 2] > 0, :2])
+
+
+def test_a_video_as_openpose_json_with_numbered_persons(weights, tmp_path):
+    with VideoOut(tmp_path / "my clip.mp4", tmp_path / "my clip.mp4", 96, 64, rate=10) as video:
+        for i in range(3):
+            video.add(np.full((64, 96, 3), 60 * i, np.uint8), i / 10)
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([{"image_id": i, "bbox": [0, 0, 96, 64]} for i in (0, 2)]))
+    out = tmp_path / "out"
+    arguments = ("--format", "coco,openpose", "--smooth", "--boxes", boxes, "--no-drawings")
+    assert predict(tmp_path / "my clip.mp4", "--weights", weights, "--out", out, *arguments) == 0
+    names = [f"my clip_{i:012d}_keypoints.json" for i in range(3)]
+    assert sorted(file.name for file in (out / "openpose_json").iterdir()) == names
+    people = [json.loads((out / "openpose_json" / name).read_text())["people"] for name in names]
+    assert [[person["person_id"] for person in one] for one in people][:2] == [[[0]], []]
+    assert [(one["id"], one["frame"], one["seconds"], one["status"]) for one in images(out)] == [
+        (0, 0, 0.0, "ok"),
+        (1, 1, 0.1, "nobody"),
+        (2, 2, 0.2, "ok"),
+    ]
+    assert [entry["image_id"] for entry in results(out)] == [0, 2] and "track_id" in results(out)[0]
+    again = tmp_path / "again"  # what is written can be read
+    arguments = ("--boxes", out / "keypoints.json", "--no-drawings")
+    assert predict(tmp_path / "my clip.mp4", "--weights", weights, "--out", again, *arguments) == 0
+    assert [(entry["image_id"], entry["box"]) for entry in results(again)] == [(0, [0, 0, 96, 64]), (2, [0, 0, 96, 64])]
+    with pytest.raises(UserError, match="is read by this command, which would overwrite it"):
+        predict(tmp_path / "my clip.mp4", "--weights", weights, "--out", out, *arguments)
+
+
+def test_openpose_alone_writes_no_keypoints_json(folder, weights, tmp_path):
+    out = tmp_path / "out"
+    assert predict(folder, "--weights", weights, "--out", out, "--format", "openpose", "--no-drawings") == 0
+    assert [entry.name for entry in out.iterdir()] == ["openpose_json"]
+    names = {"a.jpg_keypoints.json", "a.png_keypoints.json", "b_keypoints.json"}
+    assert {file.name for file in (out / "openpose_json").iterdir()} == names
+
+
+def test_it_says_how_many_points_are_drawn_and_why_so_few(folder, weights, tmp_path, capsys, monkeypatch):
+    assert predict(folder / "a.jpg", "--weights", weights, "--out", tmp_path / "out", "--threshold", -1e9) == 0
+    said = capsys.readouterr()
+    assert (
+        "of 133 points are drawn: inside the picture, --threshold -1e+09 or more" in said.out
+        and "lower it" not in said.err
+    )
+    monkeypatch.setattr(cli, "trained_on", lambda *_: {"synthetic"})
+    assert predict(folder / "a.jpg", "--weights", weights, "--out", tmp_path / "out", "--threshold", 1e9) == 0
+    said = capsys.readouterr()
+    assert "0 of 133 points are drawn: inside the picture, --threshold 1e+09 or more" in said.out
+    assert "few points reach --threshold 1e+09: lower it" in said.err and "unsure of photographs" in said.err
+
+
+def test_what_the_weights_were_trained_on_is_read_from_their_metadata(random_model, folder, tmp_path, capsys):
+    sources = [{"source": "coco_wholebody", "name": "a"}, {"source": "ubody", "name": "b"}]
+    save_checkpoint(random_model(), tmp_path / "a.pth", "mmpose", {"settings": {"data": {"train": sources}}})
+    assert predict(folder, "--weights", tmp_path / "a.pth", "--out", tmp_path / "out", "--threshold", 99) == 0
+    assert "trained on coco_wholebody, ubody" in capsys.readouterr().out
+    save_checkpoint(random_model(), tmp_path / "b.pth", "mmpose")
+    assert predict(folder, "--weights", tmp_path / "b.pth", "--out", tmp_path / "out", "--no-drawings") == 0
+    assert "trained on unknown data (the file does not say)" in capsys.readouterr().out
+
+
+def quantised(source, target, image):
+    """The model with 8-bit weights and activations (QDQ), calibrated on one input."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class One(CalibrationDataReader):
+        inputs = iter([{"input": image}])
+
+        def get_next(self):
+            return next(self.inputs, None)
+
+    quantize_static(source, target, One(), quant_format=QuantFormat.QDQ, per_channel=True)
+
+
+def test_int8_files_predict(random_model, folder, tmp_path):
+    export_onnx(random_model(), tmp_path / "model.onnx")
+    noise = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
+    quantised(tmp_path / "model.onnx", tmp_path / "int8.onnx", noise)
+    assert predict(folder, "--weights", tmp_path / "int8.onnx", "--out", tmp_path / "out", "--no-drawings") == 0
+    assert len(results(tmp_path / "out")) == 3
