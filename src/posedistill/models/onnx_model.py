@@ -47,11 +47,12 @@ class OnnxModel(nn.Module):
         if channels != 3 or not isinstance(height, int) or not isinstance(width, int):
             raise UserError(f"{path}: expected an input [batch, 3, height, width], found {shorten(inputs[0].shape)}")
         self.input_name: str = inputs[0].name
+        self.input_type = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
         self.input_size: tuple[int, int] = (height, width)
         self.fixed_batch: int | None = batch if isinstance(batch, int) else None
         try:
             x, y = self._run(np.zeros((self.fixed_batch or 1, 3, height, width), np.float32))
-        except Exception as error:  # an input of float16, say
+        except Exception as error:  # an input of integers, say
             raise UserError(f"{path}: cannot be run ({reason(error)})") from error
         if x.shape[-1] != width * SPLIT_RATIO or y.shape[-1] != height * SPLIT_RATIO or x.shape[:2] != y.shape[:2]:
             raise UserError(
@@ -76,8 +77,9 @@ class OnnxModel(nn.Module):
         missing = 0 if self.fixed_batch is None else self.fixed_batch - len(array)
         if missing:
             array = np.concatenate((array, np.zeros((missing, *array.shape[1:]), array.dtype)))
-        outputs = self.session.run(list(OUTPUTS), {self.input_name: np.ascontiguousarray(array)})
-        return [output[: len(array) - missing] for output in outputs]
+        given = np.ascontiguousarray(array, self.input_type)
+        outputs = self.session.run(list(OUTPUTS), {self.input_name: given})
+        return [np.asarray(output[: len(array) - missing], np.float32) for output in outputs]
 
 
 PoseModel = RTMPose | OnnxModel  # whatever predicts
