@@ -51,7 +51,7 @@ def test_a_loss_has_numbers_at_its_axis(low: float, high: float):
     loss, rate = training.loss_figure(history).axes
     first, last = loss.get_ylim()
     assert len([tick for tick in loss.get_yticks() if first <= tick <= last]) >= 3
-    assert rate.get_title(loc="left") == "Learning rate, $10^{-3}$"
+    assert rate.get_ylabel() == "learning rate, $10^{-3}$" and loss.get_ylabel() == "loss, log scale"
 
 
 def test_only_the_terms_that_a_training_has_are_drawn():
@@ -73,9 +73,29 @@ def test_shares_add_up():
     history = HISTORY.assign(feature=1.0, logit=1.0, grad_label=[np.nan, 1, np.nan, 2.0])
     history = history.assign(grad_feature=[np.nan, 1, np.nan, 1.0], grad_logit=[np.nan, 2, np.nan, 1.0])
     left, right = distillation.shares_figure(history).axes
-    assert len(left.collections) == len(right.collections) == 3
-    tops = [area.get_paths()[0].vertices[:, 1].max() for area in right.collections]
-    assert tops[0] == pytest.approx(50) and tops[-1] == pytest.approx(100)
+    assert len(left.collections) == 3
+    shares = {line.get_label(): line.get_ydata().tolist() for line in right.lines}
+    assert shares == {"labels": [25, 50], "features": [25, 25], "logits": [50, 25]}  # where they were measured
+
+
+def test_stage_2_starts_where_stage_1_ends():
+    two = HISTORY.assign(label=0.0, logit=[4.0, 3.0, 2.0, 1.0])
+    figure = curves.all_curves({"stage1": HISTORY, "stage2": two, "teacher": HISTORY.iloc[:0]}, {"stage1": 2.0})
+    loss, _, ap = figure.axes[:3]
+    assert [line.get_label() for line in loss.lines] == ["stage 1", "stage 1 + 2"]
+    assert loss.lines[1].get_xdata().tolist() == [2.5, 3.0, 3.5, 4.0]
+    assert loss.lines[1].get_ydata().tolist() == [4, 3, 2, 1]
+    assert ap.lines[0].get_ydata().tolist() == [10]
+    cost = figure.axes[3]
+    assert cost.lines[0].get_xdata().tolist() == [1, 2, 3, 4] and cost.lines[1].get_xdata()[0] == 4.5
+    assert "baseline" in cost.get_xlabel() and "1.75" in curves.costs_note()
+
+
+def test_the_teachers_lead_does_not_hide_the_effects_of_distillation():
+    lead, effect = comparison.Difference(9.0, 8.0, 10.0), comparison.Difference(0.3, -0.2, 0.8)
+    rows = {"teacher − baseline": {"body": lead}, "stage 1 − baseline": {"body": effect}}
+    large, small = (axes.get_xlim()[1] for axes in comparison.forest_figure(rows, "points").axes)
+    assert large > 9 and small < 1
 
 
 def test_missing_curves_say_which_stage(tmp_path: Path):
@@ -167,12 +187,11 @@ def test_evaluation_figures():
     precision = [line.get_ydata().mean() for line in left.lines]
     assert precision == sorted(precision, reverse=True) and precision[0] > 0.9
     assert "whole body" in [line.get_label() for line in right.lines]
-    assert evaluation.keypoint_error_figure(np.linspace(0, 1, 133), "error").axes[0].patches
     oks = {"body": np.array([0.5, np.nan, 0.7]), "face": np.array([0.1, 0.2, 0.3])}
     (axes,) = evaluation.oks_figure(oks).axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["body", "face"]
-    medians = [line.get_ydata()[0] for line in axes.lines if line.get_color() == evaluation.MEDIAN["color"]]
-    assert medians == pytest.approx([60, 20])
+    assert [line.get_label() for line in axes.lines] == ["body", "face"]
+    assert axes.lines[1].get_xdata() == pytest.approx([0, 10, 20, 30, 100])
+    assert axes.lines[1].get_ydata() == pytest.approx([100, 100, 200 / 3, 100 / 3, 0])  # two of three have at least 20
     persons = pd.DataFrame({"person": [0], "predicted": [0], "image_id": [1], "oks": [0.5]})
     sheet = evaluation.person_sheet(matched, persons, lambda _: Image.new("RGB", (200, 200)))
     assert np.asarray(sheet).any()
@@ -183,6 +202,7 @@ def test_differences_in_figures():
     level = comparison.Difference.of((0.001, -0.01, 0.012))
     assert gain.significant and not level.significant
     figure = comparison.forest_figure({"a − b": {"body": gain, "face": level}}, "points")
+    assert figure.axes[0].get_xlabel() == "points"
     filled = [line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert filled[0] != "white" and filled[1] == "white"
 

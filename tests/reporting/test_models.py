@@ -67,28 +67,45 @@ def test_further_validation_sets_are_compared_by_themselves(evaluated: None):
         write_json(METRICS / f"{model}.json", {**metrics, "other_sets": {"ubody": other}})
     both = compare_models(samples=20, seed=0)
     assert both.oks == alone.oks and both.ap == alone.ap
-    (table,) = models.other_sets_tables(both)
-    assert table.frame.index.name == "ubody, %" and list(table.frame.index) == [
-        "teacher",
-        "baseline",
-        "stage 1",
-        "stage 1 + 2",
-    ]
+    name, table = models.other_sets_tables(both)
+    assert str(name) == "On ubody:" and list(table.frame.index) == ["teacher", "baseline", "stage 1", "stage 1 + 2"]
     frame, found = table.frame, both.others["ubody"]
-    assert frame.loc["stage 1", "mean OKS"] == pytest.approx(100 * found.metrics["stage1"]["mean_oks"]["wholebody"])
-    assert frame.loc["stage 1", "OKS gain [95 %]"] == str(found.oks["stage 1 − baseline"]["wholebody"])
+    assert frame.loc["stage 1", "mean OKS, %"] == pytest.approx(100 * found.metrics["stage1"]["mean_oks"]["wholebody"])
+    assert frame.loc["stage 1", "gain [95 %]"] == str(found.oks["stage 1 − baseline"]["wholebody"])
     assert found.oks["stage 1 − baseline"]["wholebody"].high < 0 < both.oks["stage 1 − baseline"]["wholebody"].low
     assert "On ubody:" in models.words(both) and "On " not in models.words(alone)
 
 
+def test_the_answer_quotes_the_seeds_if_they_belong_to_the_run(evaluated: None):
+    found = compare_models(samples=20, seed=0)
+    text = models.answer(found, seeds.of_this_run(found.metrics))
+    assert "0.60 M parameters" in text and "validation set rendered" in text
+    assert "stage 1 − baseline" in text and "in this one training" in text and "teacher −" not in text
+    gain = {
+        "pooled": {part: (0.05, 0.04, 0.06) for part in models.PARTS},
+        "seeds": {"0": [0.05, 0, 0], "1": [0.04, 0, 0]},
+    }
+    several = {model: {"0": metrics, "1": metrics} for model, metrics in found.metrics.items()}
+    results = {"seeds": [0, 1], "models": several, "differences": {"stage 1 − baseline": gain}}
+    write_json(seeds.RESULTS, results)
+    text = models.answer(found, seeds.of_this_run(found.metrics))
+    assert "+5.0 [+4.0, +6.0] points of mean OKS, a **gain**, with this sign in all 2 seeds" in text
+    assert "Over the training seeds 0, 1" in models.why_numbers_differ(results)
+    other = {
+        model: metrics | {"mean_oks": dict.fromkeys(models.PARTS, 0.1)} for model, metrics in found.metrics.items()
+    }
+    assert seeds.of_this_run(other) is None
+
+
 def test_published_rows_stand_below_and_apart(evaluated: None):
-    table = models.models_table(compare_models(samples=20, seed=0))
+    found = compare_models(samples=20, seed=0)
+    head, rows = models.models_table(found).cells()
+    baseline = dict(zip(head, rows[1]))
+    assert (baseline["parameters, M"], baseline["gain [95 %]"]) == ("0.60", "–")
+    table = models.parts_table(found, "AP")
     assert list(table.frame.index)[:4] == ["teacher", "baseline", "stage 1", "stage 1 + 2"]
     assert set(table.marked) == set(list(table.frame.index)[4:])
-    assert table.frame.loc["baseline", "AP gain [95 %]"] is None
     assert "Another data set" in table.notes[0]
-    head, rows = table.cells()
-    assert dict(zip(head, rows[1]))["parameters, M"] == "0.60"
 
 
 def test_the_summary_holds_ap_and_mean_oks_of_each_model(evaluated: None):

@@ -12,6 +12,8 @@ from posedistill.evaluation.wholebody import REPORTED, match_wholebody
 from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, predictions_file, read_person_oks
 from posedistill.reporting.comparison import Difference
 from posedistill.reporting.models import MODELS, PAIRS, PARTS, Comparison
+from posedistill.reporting.persons import shared
+from posedistill.reporting.weaknesses import pair_persons
 
 
 def compare_models(
@@ -58,4 +60,5 @@ def _compare(
         ap[title] = {part: Difference.of((means[part], *ends[part]["AP"])) for part in PARTS}
         found = paired_mean_oks_difference([persons[a]], [persons[b]], max(samples, 1), seed)
         oks[title] = {part: Difference.of(found[part]) for part in PARTS}
-    return Comparison(metrics, ap, oks)
+    paired = shared({model: pair_persons(found) for model, found in matched.items()})
+    return Comparison(metrics, ap, oks, matched=matched, paired=paired)

@@ -1,11 +1,12 @@
 """Figures and sentences that compare models: differences with intervals and their significance."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.curves import panels
@@ -44,24 +45,42 @@ def draw_difference(axes: Axes, place: int, item: Difference) -> None:
 
 
 def forest_figure(rows: Mapping[str, Mapping[str, Difference]], title: str) -> Figure:
-    """Differences (comparison → part → difference) as points with intervals; those that exclude 0 are filled."""
+    """Differences (comparison → part → difference) as points with intervals; those that exclude 0 are filled.
+
+    Comparisons of a teacher with a student have an axis of their own: beside their gaps the effects of distillation
+    would all lie on zero.
+    """
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
-    figure, axes = panels(len(rows), max(2.2, 0.9 + 0.34 * len(parts)))
-    items = [item for row in rows.values() for item in row.values()]
-    low, high = min([0.0, *(item.low for item in items)]), max([0.0, *(item.high for item in items)])
-    margin = 0.06 * (high - low) or 1.0
+    figure, axes = panels(len(rows), max(2.4, 1.0 + 0.34 * len(parts)))
+    small = 10 if len(rows) > 3 else 12
     for axis, (name, row) in zip(axes, rows.items()):
         for place, part in enumerate(parts):
             if part in row:
                 draw_difference(axis, place, row[part])
         axis.axvline(0, color="#000000", lw=1)
         axis.set(ylim=(len(parts) - 0.5, -0.5))
-        axis.set_title(name, fontsize=12 if len(rows) < 4 else 10)
-        axis.set_xlabel(title, fontsize=11 if len(rows) < 4 else 10)
+        axis.set_title(name, fontsize=small)
+        axis.set_xlabel(title + ("\n(own scale)" if _of_teacher(name) else ""), fontsize=min(small, 11))
         axis.set_yticks(range(len(parts)), [PART_NAMES.get(part, part) for part in parts] if axis is axes[0] else [])
         axis.grid(axis="y", visible=False)
-        axis.set_xlim(low - margin, high + margin)
+        axis.set_xlim(*_range(one for other, one in rows.items() if _of_teacher(other) == _of_teacher(name)))
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        if _of_teacher(name):
+            axis.set_facecolor("#F5F5F5")
     return figure
+
+
+def _of_teacher(title: str) -> bool:
+    """Whether "a − b" has a teacher on its left."""
+    return "teacher" in title.partition("−")[0]
+
+
+def _range(rows: Iterable[Mapping[str, Difference]]) -> tuple[float, float]:
+    """The ends of an axis that holds 0 and all intervals."""
+    items = [item for row in rows for item in row.values()]
+    low, high = min([0.0, *(item.low for item in items)]), max([0.0, *(item.high for item in items)])
+    margin = 0.06 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def bars_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure:
@@ -78,7 +97,7 @@ def bars_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure
         axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=1)
     axes.set_xticks(range(len(parts)), [PART_NAMES.get(part, part) for part in parts])
     axes.margins(y=0.1)  # room for the numbers on the bars
-    axes.set_title(title)
+    axes.set(title=title, ylabel="%")
     axes.grid(axis="x", visible=False)
     axes.legend(ncols=len(models), loc="upper center", bbox_to_anchor=(0.5, -0.1))
     return figure
@@ -93,6 +112,6 @@ def seeds_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figur
         axes.plot(np.linspace(-0.12, 0.12, len(numbers)) + place, numbers, "o", ms=8, color=color)
         axes.plot([place - 0.28, place + 0.28], [np.mean(numbers)] * 2, color=color, lw=2.5)
     axes.set_xticks(range(len(values)), [MODEL_NAMES.get(model, model) for model in values])
-    axes.set(title=title, xlim=(-0.6, len(values) - 0.4))
+    axes.set(title=title, ylabel="%", xlim=(-0.6, len(values) - 0.4))
     axes.grid(axis="x", visible=False)
     return figure

@@ -203,7 +203,8 @@ def visibility_figure(sets: Mapping[str, PersonTable]) -> Figure:
         axes.axvspan(where.start - 0.5, where.stop - 0.5, color=PART_COLORS[part], alpha=0.10, lw=0)
         angle = 90 if part == "foot" else 0
         axes.text((where.start + where.stop - 1) / 2, 3, PART_NAMES[part], ha="center", rotation=angle, fontsize=10)
-    axes.set(xlim=(-0.5, 132.5), ylim=(0, 104), xlabel="keypoint", title="Persons with the keypoint labelled, %")
+    axes.set(xlim=(-0.5, 132.5), ylim=(0, 104), xlabel="keypoint", ylabel="persons, %")
+    axes.set_title("Persons with the keypoint labelled")
     axes.grid(axis="x", visible=False)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     return figure
@@ -229,7 +230,7 @@ def overlap_figure(persons: PersonTable) -> Figure:
     _, count = np.unique(persons.image_ids, return_counts=True)
     numbers, images = np.unique(count, return_counts=True)
     axes[0].bar([str(number) for number in numbers], images, color=BLUE)
-    axes[0].set(title="Persons per image", ylabel="images")
+    axes[0].set(title="Persons per image", xlabel="persons", ylabel="images")
     axes[0].grid(axis="x", visible=False)
     overlap = persons.overlap()
     sns.histplot(overlap[overlap > 0], bins=np.linspace(0, 1, 21), color=ORANGE, ax=axes[1], lw=0.3)

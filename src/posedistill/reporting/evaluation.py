@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,9 +18,10 @@ from posedistill.evaluation.evaluate import Evaluation
 from posedistill.evaluation.matching import THRESHOLDS, PartMatches
 from posedistill.evaluation.records import ALL_PARTS
 from posedistill.evaluation.wholebody import REPORTED, Matched
-from posedistill.keypoints import PART_NAMES, PARTS
+from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.curves import panels
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
+from posedistill.reporting.sides import Sides, swapped_names
 from posedistill.reporting.style import BLUE, GREY, MODEL_NAMES, ORANGE, PART_COLORS, SKY
 from posedistill.reporting.tables import Plain, Table, interval, row_table
 from posedistill.reporting.weaknesses import Paired, worst_persons
@@ -98,6 +98,27 @@ def best_persons(matched: Matched, paired: Paired, count: int) -> pd.DataFrame:
     return found[labelled >= 67].iloc[::-1].head(count)
 
 
+def with_sides(persons: pd.DataFrame, paired: Paired, found: Sides) -> pd.DataFrame:
+    """`persons` with a column `swapped`: "wrists, hands", or "" where left and right are where they belong."""
+    row_of = {person: row for row, person in enumerate(paired.person.tolist())}
+    swapped = [", ".join(swapped_names(found, row_of[person])) for person in persons["person"].tolist()]
+    return persons.assign(swapped=swapped)
+
+
+def persons_table(persons: pd.DataFrame) -> Table:
+    """The persons of a sheet: image, OKS, the part that loses most, and what of left and right is swapped."""
+    rows = {
+        str(i + 1): {
+            "image": str(row["image_id"]),
+            "OKS, %": f"{100 * row['oks']:.0f}",
+            "loses most in": PART_NAMES[row["lost_most"]],
+            "sides swapped": row["swapped"] or None,
+        }
+        for i, row in enumerate(persons.to_dict("records"))
+    }
+    return row_table(rows, "")
+
+
 def image_reader(val_set: str) -> Callable[[int], Image.Image]:
     """image_id → the picture, from a prepared validation store."""
     store = ValStore(Path("prepared") / f"val-{val_set}")
@@ -115,14 +136,17 @@ def other_sets(evaluation: Evaluation) -> list[Any]:
 def person_sheet(
     matched: Matched, persons: pd.DataFrame, image_of: Callable[[int], Image.Image], columns: int = 4
 ) -> Image.Image:
-    """Truth (left) and prediction (right) of persons, a row each in `persons` (person, predicted, image_id, oks)."""
+    """Truth (left) and prediction (right) of persons, a row each in `persons` (person, predicted, image_id, oks, and
+    perhaps swapped: what of left and right is swapped)."""
     tiles, titles = [], []
     for row in persons.to_dict("records"):
         truth = matched.truth.keypoints[row["person"]]
         prediction = matched.predictions.keypoints[row["predicted"]]
         box = matched.truth.box[row["person"]]
         tiles.append(prediction_beside_truth(image_of(int(row["image_id"])), box, truth, prediction, (108, 144)))
-        titles.append(f"image {row['image_id']}: OKS {100 * row['oks']:.0f} %")
+        swapped = row.get("swapped") or ""
+        note = f", {'sides' if ',' in swapped else swapped} swapped" if swapped else ""
+        titles.append(f"{row['image_id']}: OKS {100 * row['oks']:.0f} %{note}")
     return contact_sheet(tiles, columns, titles)
 
 
@@ -131,47 +155,34 @@ def precision_recall_figure(parts: Mapping[str, PartMatches]) -> Figure:
     figure, (left, right) = panels(2, 3.8)
     precision = curves(parts["wholebody"]).precision[0]  # [T, R] of persons of all sizes
     for t, color in zip((0, 3, 5, 7), (SKY, BLUE, ORANGE, GREY)):
-        left.plot(RECALLS, np.clip(precision[t], 0, None), color=color, label=f"OKS ≥ {100 * THRESHOLDS[t]:.0f} %")
+        left.plot(
+            100 * RECALLS, 100 * np.clip(precision[t], 0, None), color=color, label=f"OKS ≥ {100 * THRESHOLDS[t]:.0f} %"
+        )
     for part, matches in parts.items():
-        mean = np.clip(curves(matches).precision[0], 0, None).mean(0)
+        mean = 100 * np.clip(curves(matches).precision[0], 0, None).mean(0)
         width = 2.6 if part == "wholebody" else 1.6
         right.plot(
-            RECALLS, mean, linestyle=PART_STYLES[part], color=PART_COLORS[part], label=PART_NAMES[part], lw=width
+            100 * RECALLS, mean, linestyle=PART_STYLES[part], color=PART_COLORS[part], label=PART_NAMES[part], lw=width
         )
     left.set_title("Whole body, by OKS threshold")
     right.set_title("Each part, mean over the thresholds")
     for axes in (left, right):
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall")
+        axes.set(xlim=(0, 100), ylim=(0, 102), xlabel="recall, %", ylabel="precision, %")
         axes.legend()
-    left.set_ylabel("precision")
     return figure
-
-
-def keypoint_error_figure(error: Sequence[float], title: str) -> Figure:
-    """One value for each of the 133 keypoints as bars, coloured by part."""
-    figure, (axes,) = panels(1, 3.2)
-    values = np.asarray(error, np.float64)
-    for part, where in PARTS.items():
-        index = np.arange(where.start, where.stop)
-        axes.bar(index, values[where], width=0.9, color=PART_COLORS[part], label=PART_NAMES[part], lw=0)
-    axes.set(xlim=(-1, 133), xlabel="keypoint", title=title)
-    axes.grid(axis="x", visible=False)
-    axes.set_ylim(0, float(np.nanmax(values, initial=0.0)) * 1.25 or 1.0)
-    axes.legend(ncols=5, loc="upper left", columnspacing=1.2, handlelength=1.2)
-    return figure
-
-
-MEDIAN = {"color": "white", "linewidth": 2, "alpha": 1.0}  # seen on black, too
 
 
 def oks_figure(oks: Mapping[str, NDArray]) -> Figure:
-    """Distribution of the persons' OKS in each part, in % (given in [0, 1], NaN where unlabelled)."""
-    figure, (axes,) = panels(1, 3.0)
-    values = [100 * part[np.isfinite(part)] for part in oks.values()]
-    sns.boxenplot(
-        values, palette=[PART_COLORS[part] for part in oks], ax=axes, width=0.65, showfliers=False, line_kws=MEDIAN
-    )
-    axes.set_xticks(range(len(oks)), [PART_NAMES[part] for part in oks])
-    axes.set(ylim=(0, 100), title="OKS of each labelled person, from its own box", ylabel="OKS, %")
-    axes.grid(axis="x", visible=False)
+    """Share of the persons whose OKS is at least x, a line a part, in % (given in [0, 1], NaN where unlabelled)."""
+    figure, (axes,) = panels(1, 3.6)
+    for part, values in oks.items():
+        present = np.sort(100 * values[np.isfinite(values)])
+        if not len(present):
+            continue
+        share = 100 * (1 - np.arange(len(present)) / len(present))
+        style = {"color": PART_COLORS[part], "lw": 2.6 if part == "wholebody" else 1.6, "linestyle": PART_STYLES[part]}
+        axes.plot([0, *present, 100], [100, *share, 0], drawstyle="steps-pre", label=PART_NAMES[part], **style)
+    axes.set(xlim=(0, 100), ylim=(0, 100), title="Persons whose OKS is at least x, each from its own box")
+    axes.set(xlabel="OKS, %", ylabel="persons, %")
+    axes.legend()
     return figure

@@ -112,7 +112,7 @@ def latency_figure(latency: pd.DataFrame) -> Figure:
             batch, median, slow = (rows[name].to_numpy(float) for name in ("batch", "median_ms", "p95_ms"))
             panel.plot(batch, median / batch, dash, color=color, marker="o", label=runtime)
             panel.fill_between(batch, median / batch, slow / batch, color=color, alpha=0.15, linewidth=0)
-        panel.set(title=machine, xlabel="batch size", ylabel="ms per person", xscale="log")
+        panel.set(title=machine, xlabel="batch size, log scale", ylabel="ms per person", xscale="log")
         panel.set_ylim(bottom=0)
         ticks = sorted(latency.loc[latency["machine"] == machine, "batch"].unique())
         panel.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -1,17 +1,19 @@
 """All models side by side: their metrics, and paired differences with intervals over images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
+from posedistill.evaluation.wholebody import Matched
 from posedistill.keypoints import PART_NAMES
-from posedistill.reporting import published
+from posedistill.reporting import published, seeds
 from posedistill.reporting.comparison import Difference
 from posedistill.reporting.style import MODEL_NAMES
-from posedistill.reporting.tables import Table, row_table
-from posedistill.reporting.verdict import Compared, verdicts
+from posedistill.reporting.tables import Plain, Table, row_table
+from posedistill.reporting.verdict import Compared, verdict, verdicts
+from posedistill.reporting.weaknesses import Paired
 
 MODELS = ("teacher", "baseline", "stage1", "stage2")
 # What is compared: title → (model, minus model).
@@ -27,12 +29,15 @@ PARTS = ("wholebody", "body", "foot", "face", "hand")
 @dataclass(frozen=True)
 class Comparison:
     """One validation set: metrics of each model, and title → part → difference, for AP and for mean OKS from own boxes.
-    `others` are the further sets, by name."""
+    `others` are the further sets, by name; `matched` and `paired` hold the persons that all models predicted, for
+    pictures and figures of single points."""
 
     metrics: Mapping[str, Mapping[str, Any]]
     ap: Mapping[str, Mapping[str, Difference]]
     oks: Mapping[str, Mapping[str, Difference]]
     others: Mapping[str, "Comparison"] = field(default_factory=dict)
+    matched: Mapping[str, Matched] = field(default_factory=dict, repr=False)
+    paired: Mapping[str, Paired] = field(default_factory=dict, repr=False)
 
     @property
     def persons(self) -> int | None:
@@ -41,36 +46,34 @@ class Comparison:
 
 
 def models_table(comparison: Comparison) -> Table:
-    """AP of each model with its gain over the baseline, mean OKS likewise, size and cost; published rows below."""
-    rows = _model_rows(comparison)
+    """The whole body: mean OKS and AP of each model with the gain over the baseline, and the model's size."""
+    rows = {}
     for model, found in comparison.metrics.items():
-        rows[MODEL_NAMES[model]] |= {"parameters, M": found["parameters"] / 1e6, "GMACs": found["macs"] / 1e9}
-    theirs = published.frame()
-    for name, values in theirs.iterrows():
-        rows[str(name)] = {f"AP {PART_NAMES[part]}": values[part] for part in PARTS} | {"GMACs": values["GMACs"]}
-    return _models_table(rows, "%", published.NOTE, list(theirs.index))
+        rows[MODEL_NAMES[model]] = {
+            "mean OKS, %": 100 * found["mean_oks"]["wholebody"],
+            "gain [95 %]": _over_baseline(comparison.oks, model),
+            "AP, %": 100 * found["wholebody"]["AP"],
+            "AP gain [95 %]": _over_baseline(comparison.ap, model),
+            "parameters, M": found["parameters"] / 1e6,
+            "GMACs": found["macs"] / 1e9,
+        }
+    formats = {"mean OKS, %": "{:.1f}", "AP, %": "{:.1f}", "parameters, M": "{:.2f}", "GMACs": "{:.3g}"}
+    note = f"{_where(comparison)}; one training seed. Gains: points over the baseline."
+    return row_table(rows, "whole body", formats, note)
 
 
-def _model_rows(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
-    for model, found in comparison.metrics.items():
-        row: dict[str, Any] = {f"AP {PART_NAMES[part]}": 100 * found[part]["AP"] for part in PARTS}
-        row["AP gain [95 %]"] = _over_baseline(comparison.ap, model)
-        row["mean OKS"] = 100 * found["mean_oks"]["wholebody"]
-        row["OKS gain [95 %]"] = _over_baseline(comparison.oks, model)
-        rows[MODEL_NAMES[model]] = row
-    return rows
-
-
-def _models_table(rows: dict[str, dict[str, Any]], corner: str, note: str = "", marked: Sequence[str] = ()) -> Table:
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = corner
-    frame = frame.astype(object).where(frame.notna(), None)
-    formats: dict[Any, str] = {
-        name: "{:.1f}" for name in frame.columns if name.startswith("AP ") and "gain" not in name
+def parts_table(comparison: Comparison, metric: str = "mean_oks") -> Table:
+    """Mean OKS or AP of each part and model in %; below AP the published rows, in grey."""
+    rows: dict[str, dict[str, Any]] = {
+        MODEL_NAMES[model]: {PART_NAMES[part]: value for part, value in values.items()}
+        for model, values in part_values(comparison, metric).items()
     }
-    formats |= {"mean OKS": "{:.1f}", "parameters, M": "{:.2f}", "GMACs": "{:.3g}"}
-    return Table(frame, {name: formats[name] for name in frame.columns if name in formats}, note, marked=list(marked))
+    if metric == "mean_oks":
+        return row_table(rows, "mean OKS, %", "{:.1f}")
+    theirs = published.frame()
+    rows |= {str(name): {PART_NAMES[part]: row[part] for part in PARTS} for name, row in theirs.iterrows()}
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"{metric}, %")
+    return Table(frame, "{:.1f}", published.NOTE, marked=list(theirs.index))
 
 
 def _over_baseline(differences: Mapping[str, Mapping[str, Difference]], model: str) -> str | None:
@@ -78,9 +81,70 @@ def _over_baseline(differences: Mapping[str, Mapping[str, Difference]], model: s
     return next(found, None)
 
 
-def other_sets_tables(comparison: Comparison) -> list[Table]:
-    """AP and mean OKS of all models on each further validation set, with the gains over the baseline there."""
-    return [_models_table(_model_rows(other), f"{name}, %") for name, other in comparison.others.items()]
+def other_sets_tables(comparison: Comparison) -> list[Table | Plain]:
+    """The table of all models on each further validation set, under its name."""
+    return [item for name, other in comparison.others.items() for item in (Plain(f"On {name}:"), models_table(other))]
+
+
+def _where(comparison: Comparison) -> str:
+    """The validation set with its n: "525 persons in 400 images of the validation set rendered"."""
+    found = next(iter(comparison.metrics.values()))
+    counts = [f"{found[what]:,} {what}" for what in ("persons", "images") if what in found]
+    return f"{' in '.join(counts)} of the validation set {found['val_set']}"
+
+
+def answer(comparison: Comparison, results: Mapping[str, Any] | None = None) -> str:
+    """What was compared, on which data, what won, by how much and how sure that is, as a Markdown list.
+
+    `results`: those of `make seeds`, if they belong to this run (see `seeds.of_this_run`).
+    """
+    metrics = comparison.metrics
+    students = [model for model in metrics if model != "teacher"]
+    oks = {model: 100 * found["mean_oks"]["wholebody"] for model, found in metrics.items()}
+    ranked = sorted(students, key=lambda model: -oks[model])
+    size = metrics[ranked[0]]["parameters"]
+    order = ", ".join(f"{MODEL_NAMES[model]} {oks[model]:.1f} %" for model in ranked)
+    lines = [
+        f"**Compared**: one network of {size / 1e6:.2f} M parameters, trained alone (baseline), under a teacher "
+        "(stage 1), and with a new head after that (stage 1 + 2).",
+        f"**On**: {_where(comparison)}.",
+        f"**Result**, whole-body mean OKS: {order}"
+        + (
+            f"; the teacher, {metrics['teacher']['parameters'] / size:.1f} times as large, {oks['teacher']:.1f} %."
+            if "teacher" in metrics
+            else "."
+        ),
+    ]
+    lines += [f"**How sure**: {verdict(one)}" for one in _surest(comparison, results)]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _surest(comparison: Comparison, results: Mapping[str, Any] | None) -> list[Compared]:
+    """The comparisons of students: over the seeds where there are such, else of this run."""
+    found = seeds.compared({"persons": comparison.persons, **results}) if results else []
+    known = {one.title for one in found}
+    found += [one for one in compared(comparison) if one.title not in known]
+    return [one for one in found if not one.title.startswith("teacher")]
+
+
+def why_numbers_differ(results: Mapping[str, Any] | None) -> str:
+    """Why this page and the one on seeds show different figures of the same models, as Markdown."""
+    if not results:
+        return (
+            "This page shows one training of each model. An interval over images says nothing about another run of the "
+            "same training: `make seeds` trains several, and `11_seeds` shows them."
+        )
+    means = seeds.by_seed(results)
+    shown = ", ".join(
+        f"{MODEL_NAMES.get(model, model)} {sum(values.values()) / len(values):.1f}" for model, values in means.items()
+    )
+    listed = ", ".join(map(str, results["seeds"]))
+    return (
+        f"Tables and figures of this page show one training of each model. Over the training seeds {listed} the means "
+        f"are: {shown} (whole-body mean OKS, %; `11_seeds`). They differ because every seed trains a teacher of its "
+        "own, starts from other weights and sees the persons in another order. The experiments 09, 10 and 12 share one "
+        "teacher over all seeds, so their means differ again."
+    )
 
 
 def compared(comparison: Comparison) -> list[Compared]:

@@ -69,11 +69,11 @@ def contact_sheet(tiles: Sequence[Image.Image], columns: int, titles: Sequence[s
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + head + GAP) - GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    font = _font(12)
+    letters = font(12)
     for i, tile in enumerate(tiles):
         x, y = i % columns * (width + GAP), i // columns * (height + head + GAP)
         if titles is not None:
-            draw.text((x + 2, y + 1), titles[i], fill="black", font=font)
+            draw.text((x + 2, y + 1), titles[i], fill="black", font=letters)
         sheet.paste(tile, (x, y + head))
     return sheet
 
@@ -91,11 +91,11 @@ def flow_sheet(tiles: Sequence[Image.Image], titles: Sequence[str], width: int =
     height = max((tile.height for tile in tiles), default=20)
     sheet = Image.new("RGB", (width, len(rows) * (height + TITLE + GAP) - GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    font = _font(12)
+    letters = font(12)
     for row, members in enumerate(rows):
         x, y = 0, row * (height + TITLE + GAP)
         for i in members:
-            draw.text((x + 2, y + 1), titles[i], fill="black", font=font)
+            draw.text((x + 2, y + 1), titles[i], fill="black", font=letters)
             sheet.paste(tiles[i], (x, y + TITLE))
             x += tiles[i].width + GAP
     return sheet
@@ -127,7 +127,8 @@ def prediction_beside_truth(
     return beside(draw_skeleton(cut, true_points), draw_skeleton(cut, predicted_points))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The letters of all figures."""
     from matplotlib import font_manager
 
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)  # ships with matplotlib

@@ -3,11 +3,17 @@
 import math
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from posedistill.reporting.curves import TERM_COLORS, TERM_NAMES, TERM_STYLES, epoch_ticks, nothing_figure, panels
+from posedistill.reporting.curves import (
+    TERM_COLORS,
+    TERM_NAMES,
+    TERM_STYLES,
+    epoch_ticks,
+    log_ticks,
+    nothing_figure,
+    panels,
+)
 from posedistill.reporting.style import BLUE, GREY, ORANGE
 from posedistill.reporting.tables import Table, key_values, number
 
@@ -30,8 +36,9 @@ def summary(history: pd.DataFrame) -> Table:
     for column, name in (("accuracy", "training accuracy"), ("agreement", "agreement with the teacher")):
         if column in history and pd.notna(last[column]):
             values[name] = f"{number(100 * float(last[column]))} %"
-    if "val_ap" in history and pd.notna(last["val_ap"]):
-        values["validation, whole-body AP (without flip test)"] = number(100 * float(last["val_ap"]))
+    for column, name in (("val_oks", "mean OKS"), ("val_ap", "AP")):
+        if column in history and pd.notna(last[column]):
+            values[f"validation, whole-body {name} (without flip test)"] = f"{number(100 * float(last[column]))} %"
     return key_values(values, ("at the end", ""))
 
 
@@ -45,30 +52,21 @@ def loss_figure(history: pd.DataFrame) -> Figure:
         seen = history[["epoch", name]].dropna()
         loss.plot(seen["epoch"], seen[name], TERM_STYLES[name], color=TERM_COLORS[name], label=TERM_NAMES[name])
     loss.set_yscale("log")
-    _log_ticks(loss)
-    loss.set_title("Weighted loss terms" if len(terms_of(history)) > 1 else "Loss")
+    log_ticks(loss)
+    loss.set(title="Weighted loss terms" if len(terms_of(history)) > 1 else "Loss", ylabel="loss, log scale")
     if len(terms_of(history)) > 1:
         loss.legend()
     power = math.floor(math.log10(max(float(history["lr"].max()), 1e-12)))
     rate.plot(history["epoch"], history["lr"] / 10.0**power, color=GREY)
-    rate.set_title(f"Learning rate, $10^{{{power}}}$")
+    rate.set(title="Learning rate", ylabel=f"learning rate, $10^{{{power}}}$")
     rate.set_ylim(bottom=0)
     for axes in (loss, rate):
         epoch_ticks(axes, epochs)
     return figure
 
 
-def _log_ticks(axes: Axes) -> None:
-    """A logarithmic axis with plain numbers; a short one has more of them in each decade."""
-    low, high = axes.get_ylim()
-    subs = (1, 1.2, 1.5, 2, 3, 4, 6, 8) if high < 8 * low else (1, 2, 5)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
 def progress_figure(history: pd.DataFrame) -> Figure:
-    """Accuracy on the augmented training crops, and the validation over the epochs."""
+    """Accuracy on the augmented training crops, and mean OKS and AP of the validation, over the epochs."""
     if history.empty:
         return nothing_figure("No training here: the model was taken ready-made.")
     figure, (left, right) = panels(2)
@@ -76,11 +74,14 @@ def progress_figure(history: pd.DataFrame) -> Figure:
     if "accuracy" in history:
         seen = history[["epoch", "accuracy"]].dropna()
         left.plot(seen["epoch"], 100 * seen["accuracy"], color=BLUE)
-    left.set_title("Training: keypoints within 5 % of the input, %")
-    if "val_ap" in history:
-        seen = history[["epoch", "val_ap"]].dropna()
-        right.plot(seen["epoch"], 100 * seen["val_ap"], "o-", color=ORANGE, ms=5, clip_on=False)
-    right.set_title("Validation: whole-body AP, %")
+    left.set(title="Training: labelled keypoints found", ylabel="within 5 % of the input, %")
+    for column, name, color, marker in (("val_oks", "mean OKS", BLUE, "s"), ("val_ap", "AP", ORANGE, "o")):
+        if column in history:
+            seen = history[["epoch", column]].dropna()
+            right.plot(seen["epoch"], 100 * seen[column], "-", marker=marker, color=color, ms=5, label=name)
+    right.set(title="Validation, whole body", ylabel="%")
+    if right.lines:
+        right.legend()
     for axes in (left, right):
         axes.set_ylim(bottom=0)
         epoch_ticks(axes, epochs)
