@@ -36,6 +36,7 @@ ORDER = (
     ("export",),
     ("inference",),
     ("reporting",),
+    ("stress",),
     ("pipeline",),
     ("experiments",),
     ("benchmark",),

@@ -15,6 +15,7 @@ COMMANDS = {
     "convert": ("posedistill.pipeline.convert_cli", "translate checkpoints between this project's and mmpose's layout"),
     "predict": ("posedistill.pipeline.predict_cli", "keypoints of people in images, folders and videos"),
     "export": ("posedistill.pipeline.export_cli", "the trained student as a folder to hand out"),
+    "stress": ("posedistill.stress.cli", "how models fare as rendered people change step by step"),
     "benchmark": ("posedistill.benchmark.cli", "measure data path, training step and latency on this machine"),
     "train": ("posedistill.training.cli", "train one stage outside the pipeline, on several devices or machines too"),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from posedistill import project
 from posedistill.errors import UserError
-from posedistill.experiments import PLANS, engine, table, unlabelled
+from posedistill.experiments import PLANS, engine, stress, table, unlabelled
 from posedistill.params import read_settings
 from posedistill.pipeline.notebook import CellFailed, make_report
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m posedistill.experiments", description=__doc__.splitlines()[0].split(":")[0]
     )
-    parser.add_argument("experiment", choices=(*PLANS, "show"), help="show: a table of all experiments")
+    parser.add_argument("experiment", choices=(*PLANS, "stress", "show"), help="show: a table of all experiments")
     parser.add_argument("--seeds", type=_at_least(0), nargs="+", help="training seeds (0 1 2; sweep: 0)")
     parser.add_argument(
         "--jobs", "--processes", type=_at_least(1), default=2, help="experiments side by side, one thread each (2)"
@@ -36,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         project.enter()
         if options.experiment == "show":
             print(table.experiments_table())
+        elif options.experiment == "stress":
+            stress.run(options.jobs)
+            print(make_report("15_stress"))
         else:
             print(run(options.experiment, seeds, options.jobs))
     except UserError as error:
