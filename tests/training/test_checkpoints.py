@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from training_fakes import CPU, batches_of, folder, plan, same_weights, supervis
 
 from posedistill import files
 from posedistill.errors import UserError
-from posedistill.training.checkpoints import RunFolder, digest_inputs, run_key
+from posedistill.training.checkpoints import RunFolder, Writer, digest_inputs, run_key
 from posedistill.training.loop import fit
 
 
@@ -76,6 +77,61 @@ def test_a_disk_that_fills_up_between_two_checkpoints_is_one_line(tmp_path):
     p = plan(epochs=1, steps_per_epoch=2)
     with pytest.raises(UserError, match=r"cannot write .*steps\.log: No space left"):
         fit(supervised(), p, batches_of(p), CPU, folder(tmp_path))
+
+
+class SlowFolder(RunFolder):
+    """Writes when it is told to, and notes what it writes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.go, self.written, self.busy = threading.Semaphore(0), [], 0
+
+    def save(self, step, state, keep=2):
+        self.busy += 1
+        assert self.busy == 1, "two at a time"
+        assert self.go.acquire(timeout=10)
+        self.written.append((step, state["weights"].tolist(), state["rows"]))
+        self.busy -= 1
+
+
+def test_a_checkpoint_is_written_beside_the_training_as_it_was_when_it_was_due(tmp_path):
+    slow, weights, rows = SlowFolder(tmp_path), torch.zeros(2), [{"loss": 1.0}]
+    with Writer(slow) as writer:
+        writer.save(1, {"weights": weights, "rows": rows})
+        assert slow.written == []  # the training goes on
+        weights += 1
+        rows[0]["loss"] = 2.0
+        slow.go.release()
+        writer.wait()
+        assert slow.written == [(1, [0.0, 0.0], [{"loss": 1.0}])]
+
+
+def test_checkpoints_are_written_in_order_one_at_a_time_and_all_of_them(tmp_path):
+    slow = SlowFolder(tmp_path)
+    with Writer(slow) as writer:
+        for step in range(1, 5):
+            slow.go.release()
+            writer.save(step, {"weights": torch.full((1,), float(step)), "rows": []})
+    assert [step for step, _, _ in slow.written] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("when", ["next", "end"])
+def test_a_checkpoint_that_could_not_be_written_ends_the_training(tmp_path, when):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write"), Writer(RunFolder(tmp_path / "file")) as writer:
+        writer.save(1, state(1))
+        if when == "next":
+            writer.save(2, state(2))
+            pytest.fail("the first went wrong")
+
+
+def test_a_training_that_fails_leaves_the_checkpoint_that_was_under_way(tmp_path):
+    slow = SlowFolder(tmp_path)
+    with pytest.raises(ZeroDivisionError), Writer(slow) as writer:
+        writer.save(1, {"weights": torch.zeros(1), "rows": []})
+        slow.go.release()
+        raise ZeroDivisionError
+    assert len(slow.written) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from posedistill.training.ema import moving_average
+from posedistill.training.ema import MovingAverage
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden/training/sched_ema.npz")
 
@@ -25,7 +25,7 @@ def put(model, row):
 def test_averages_are_the_published():
     model = network()  # float32, as the golden values were made
     assert list(model.state_dict()) == list(GOLDEN["ema_keys"])
-    ema = moving_average(model, float(GOLDEN["ema_momentum"]), int(GOLDEN["ema_gamma"]))
+    ema = MovingAverage(model, float(GOLDEN["ema_momentum"]), int(GOLDEN["ema_gamma"]))
     for source, expected in zip(GOLDEN["ema_src"], GOLDEN["ema_out"]):
         put(model, source)
         ema.update_parameters(model)
@@ -35,7 +35,7 @@ def test_averages_are_the_published():
 
 def test_the_average_follows_ever_more_slowly():
     model = network()
-    ema = moving_average(model, momentum=0.1, gamma=2)
+    ema = MovingAverage(model, momentum=0.1, gamma=2)
     nn.init.zeros_(model[0].weight)
     ema.update_parameters(model)
     moved = []
@@ -50,7 +50,7 @@ def test_the_average_follows_ever_more_slowly():
 
 def test_the_source_keeps_its_gradients_and_mode():
     model = network().train()
-    ema = moving_average(model)
+    ema = MovingAverage(model)
     model(torch.randn(4, 3)).sum().backward()
     ema.update_parameters(model)
     assert all(parameter.requires_grad for parameter in model.parameters()) and model.training
@@ -61,11 +61,11 @@ def test_interrupted_and_continued_is_the_same():
     def run(interrupt):
         torch.manual_seed(0)
         model = network()
-        ema = moving_average(model)
+        ema = MovingAverage(model)
         for step in range(6):
             if step == interrupt:
                 state = {name: tensor.clone() for name, tensor in ema.state_dict().items()}
-                ema = moving_average(model)
+                ema = MovingAverage(model)
                 ema.load_state_dict(state)
             nn.init.normal_(model[0].weight)
             ema.update_parameters(model)
@@ -76,11 +76,11 @@ def test_interrupted_and_continued_is_the_same():
 
 
 def test_averages_of_another_model_are_refused():
-    state = moving_average(nn.Linear(2, 2)).state_dict()
+    state = MovingAverage(nn.Linear(2, 2)).state_dict()
     with pytest.raises(RuntimeError, match="Missing key"):
-        moving_average(network()).load_state_dict(state)
+        MovingAverage(network()).load_state_dict(state)
 
 
 def test_a_momentum_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="momentum"):
-        moving_average(network(), momentum=1.5)
+        MovingAverage(network(), momentum=1.5)

@@ -14,10 +14,13 @@ import hashlib
 import io
 import json
 import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from posedistill import project
 from posedistill.errors import UserError
@@ -121,6 +124,62 @@ class RunFolder:
         except (ValueError, KeyError):
             say(f"{self.path / 'finished.json'} is damaged: made again from the last checkpoint")
         return None
+
+
+class Writer:
+    """Writes the checkpoints of a folder beside the training, in a thread: in order, never two at a time.
+
+    A context manager; at its end, every checkpoint is written. What goes wrong in the thread is raised by the next
+    call, or at the end.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._under_way: Future[None] | None = None
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Begin to write a checkpoint; the training may change `state` as soon as this returns. Waits for the one
+        before, so that no more than one copy of the state is in memory."""
+        self.wait()
+        copy, copied = _mapped(state, lambda tensor: tensor.detach().clone()), None
+        if torch.cuda.is_initialized():
+            copied = torch.cuda.current_stream().record_event()
+        self._under_way = self._thread.submit(self._write, step, copy, copied)
+
+    def wait(self) -> None:
+        """Return when all is written. UserError if it could not be."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
+
+    def _write(self, step: int, state: dict[str, Any], copied: torch.cuda.Event | None) -> None:
+        if copied is not None:
+            # A stream of its own: on the training's, each transfer would wait for the steps that are queued there.
+            stream = torch.cuda.Stream()
+            stream.wait_event(copied)
+            with torch.cuda.stream(stream):
+                state = _mapped(state, Tensor.cpu)
+        self.folder.save(step, state)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        self._thread.shutdown()
+        if failed is None:
+            self.wait()
+
+
+def _mapped(state: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of nested dictionaries and lists, with `function` of every tensor."""
+    if isinstance(state, Tensor):
+        return function(state)
+    if isinstance(state, dict):
+        return {key: _mapped(value, function) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_mapped(value, function) for value in state)
+    return state
 
 
 def digest_inputs(paths: dict[str, Path]) -> dict[str, str]:

@@ -20,9 +20,9 @@ from posedistill.errors import UserError
 from posedistill.models.rtmpose import RTMPose
 from posedistill.progress import Lines, progress
 from posedistill.training import distributed
-from posedistill.training.checkpoints import RunFolder
+from posedistill.training.checkpoints import RunFolder, Writer
 from posedistill.training.distributed import Group
-from posedistill.training.ema import moving_average
+from posedistill.training.ema import MovingAverage
 from posedistill.training.metrics import Meter, accuracy, agreement
 from posedistill.training.objective import Objective
 from posedistill.training.optim import build_optimizer, set_lr
@@ -111,12 +111,12 @@ def fit(
 
     Raises UserError when the training diverges: the loss, a weight or a prediction is no longer finite.
     """
-    loop = _Loop(objective, plan, device, folder, group or Group(), on_rows)
-    for epoch in range(loop.step // plan.steps_per_epoch, plan.epochs):
-        objective.start_epoch(epoch, plan.epochs)
-        loop.train_epoch(epoch, batches, validate)
-        loop.save()
-        loop.group.wait()
+    with Writer(folder) as writer:
+        loop = _Loop(objective, plan, device, writer, group or Group(), on_rows)
+        for epoch in range(loop.step // plan.steps_per_epoch, plan.epochs):
+            objective.start_epoch(epoch, plan.epochs)
+            loop.train_epoch(epoch, batches, validate)
+            loop.save()
     if "ema" in loop.best:
         loop.ema.load_state_dict(loop.best["ema"])
     return Result(objective.model(loop.ema.module), loop.rows)
@@ -132,21 +132,21 @@ class _Loop:
         objective: Objective,
         plan: TrainingPlan,
         device: Device,
-        folder: RunFolder,
+        writer: Writer,
         group: Group,
         on_rows: Callable[[list[Row]], None],
     ) -> None:
         self.objective, self.plan, self.device = objective, plan, device
-        self.folder, self.group, self.on_rows = folder, group, on_rows
+        self.writer, self.group, self.on_rows = writer, group, on_rows
         self.optimizer = build_optimizer(objective, plan.schedule.lr, plan.weight_decay)
         self.parameters = [parameter for options in self.optimizer.param_groups for parameter in options["params"]]
-        self.ema = moving_average(objective.averaged, plan.ema_momentum, plan.ema_gamma)
+        self.ema = MovingAverage(objective.averaged, plan.ema_momentum, plan.ema_gamma)
         self.meter = Meter(device.device)
         self.rows: list[Row] = []
         self.best: dict[str, Any] = {"val_ap": -math.inf}
         self.step = 0  # steps done
-        folder.open()
-        if state := folder.load_last():
+        writer.folder.open()
+        if state := writer.folder.load_last():
             self.load_state_dict(state)
         self.first_step, self.start = self.step, time.monotonic()
         if device.compile:
@@ -165,14 +165,14 @@ class _Loop:
         torch.set_rng_state(state["rng"])
 
     def save(self) -> None:
-        """Write a checkpoint, unless the training has diverged."""
+        """Have a checkpoint written, unless the training has diverged."""
         if not self.group.main:
             return
         tensors = [*self.objective.state_dict().values(), *self.ema.state_dict().values()]
         floats = [tensor for tensor in tensors if tensor.is_floating_point()]
         if not nn.utils.get_total_norm(floats, math.inf).isfinite():  # the largest of all, infinite or NaN
             raise self.diverged("a weight or BatchNorm statistic", self.step)
-        self.folder.save(self.step, self.state_dict())
+        self.writer.save(self.step, self.state_dict())
 
     def train_epoch(
         self,
@@ -270,12 +270,13 @@ class _Loop:
         self.objective.train()
 
     def diverged(self, what: str, step: int) -> UserError:
+        self.writer.wait()
         plan, (lr, clip_norm) = self.plan, self.plan.settings
         epoch = (step - 1) // plan.steps_per_epoch + 1
         return UserError(
             f"{plan.name}: the training diverged: {what} is not finite after step {step} (epoch {epoch}), with "
             f"learning rate {plan.schedule.lr:g} and gradient clip {plan.clip_norm or 'off'}; lower {lr} or set "
-            f"{clip_norm}; {self.folder.last_good()}"
+            f"{clip_norm}; {self.writer.folder.last_good()}"
         )
 
 
