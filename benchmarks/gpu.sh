@@ -2,7 +2,7 @@
 # All figures of a GPU, and the recipe gpu-short in the time that is left; ends within N minutes (default 8):
 #   bash benchmarks/gpu.sh [--minutes N] [--only figures|training] [--output FOLDER] [--report FOLDER] [--work FOLDER]
 #   bash benchmarks/gpu.sh --small        the same in miniature, on the CPU too
-# --only training gives the recipe all of the time: make gpu-report. --work keeps data and checkpoints, to continue from.
+# --only training gives the recipe all of the time. --work keeps data and checkpoints, to continue from.
 #
 # Needs PyTorch, NumPy, OpenCV, PyArrow, pandas, Pillow, safetensors, tqdm, matplotlib, seaborn and pydantic; neither DVC
 # nor Jupyter. What a machine without network lacks is taken from wheels/, for example, made elsewhere:

@@ -95,12 +95,10 @@ def test_rows_are_on_the_disk_and_survive_a_cut(tmp_path):
     assert reaches(0.95, "≥ 0.95") and not reaches(0.2, "≤ 0.1")
 
 
-def test_every_part_exists_and_the_whole_is_eight_minutes():
+def test_every_part_exists_and_comes_after_what_it_needs():
     for parts in gpu.PLANS.values():
-        assert {part.name for part in parts} <= set(gpu_parts.PARTS)
-        expected = sum(part.seconds for part in parts) - gpu.CARD.seconds  # over in a few seconds
-        assert expected + gpu.MARGIN + 15 <= 60 * gpu.MINUTES + 120
         names = [part.name for part in parts]
+        assert set(names) <= set(gpu_parts.PARTS)
         assert all(names.index(need) < names.index(part.name) for part in parts for need in part.needs)
 
 

@@ -47,12 +47,12 @@ DATA = Part("data", 60, ("rendering and preparing",))
 FIGURES = (
     Part(
         "stage 1 x to l",
-        95,
+        120,
         ("stage 1, x to l, micro-batch 256", "stage 1, x to l, micro-batch 512", "stage 1, x to l, micro-batch 64"),
     ),
     Part(
         "stage 1 x to l, started again",
-        35,
+        45,
         ("stage 1, x to l, started again", "stage 1, x to l, with the loader"),
         ("data",),
     ),

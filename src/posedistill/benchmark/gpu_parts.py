@@ -396,7 +396,7 @@ def evaluation(run: Run) -> None:
     few, many = run.sizes.boxes
     seconds(few)  # warms up
     short, long = seconds(few), seconds(many)
-    rate = (many - few) / max(1e-6, long - short)
+    rate = (many - few) / (long - short) if long > short else many / long
     what = f"evaluation with flip test, {run.sizes.student}"
     run.add(f"{what}: speed", rate, "boxes/s", "≥ 4000", f"{device.workers} workers")
     run.add(f"{what}: the 104,125 detections of COCO val", short + (104_125 - few) / rate, "s", note="extrapolated")

@@ -35,7 +35,7 @@ PHASES = {
     "stage2": (0.08, 7000.0),
 }
 OTHERS = {"seed": 5000}  # people of the pretraining: none of the training or the validation
-PRETRAINING = {"teacher": 14, "student": 14}  # epochs at most
+PRETRAINING = 0.8  # of the recipe's epochs, at most
 JUDGING = 4.0  # seconds left for the end of this process
 
 
@@ -112,7 +112,8 @@ def _backbone(run: Run, clock: Clock, section: str) -> dict[str, str]:
         if not Path("prepared/report.json").is_file():
             prepare(_pretraining(run, 1))
         persons = len(TrainStore("prepared/train"))
-        epochs = _epochs(run, clock, (name,), persons, PRETRAINING[section])
+        most = max(1, round(PRETRAINING * run.settings[section]["epochs"]))
+        epochs = _epochs(run, clock, (name,), persons, most)
         params = _pretraining(run, epochs)
         began = time.monotonic()
         pretrain(params, section, target)  # type: ignore[arg-type]

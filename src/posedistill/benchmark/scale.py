@@ -203,15 +203,21 @@ def prepare_phase(folder: Path, count: int, meter: Meter) -> None:
         prepare.publish_train(params, one, notes, folder / "prepared")
 
 
+def store_of(folder: Path) -> Any:
+    """The training store that `prepare_phase` has put in place."""
+    from posedistill.data.store.arrow import TrainStore
+
+    return TrainStore(folder / "prepared" / "train")
+
+
 def loader_phase(folder: Path, count: int, meter: Meter, steps: int = STEPS) -> None:
     """Opening the store, an epoch's order, and the loader's steps."""
     from posedistill.data.feed.loader import TrainLoader, epoch_order
-    from posedistill.data.store.arrow import TrainStore
 
     params = settings(folder)
     meter.begin()
     with meter.block("loader: open the store, order of an epoch", count):
-        store = TrainStore(folder / "prepared" / "train")
+        store = store_of(folder)
         epoch_order(len(store), 0, 0)
     with (
         TrainLoader(store, params.input, lambda _: params.augment, batch=BATCH, seed=0) as loader,
