@@ -36,6 +36,7 @@ ORDER = (
     ("export",),
     ("inference",),
     ("reporting",),
+    ("audit",),
     ("stress",),
     ("pipeline",),
     ("experiments",),

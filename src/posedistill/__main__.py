@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": ("posedistill.pipeline.predict_cli", "keypoints of people in images, folders and videos"),
     "export": ("posedistill.pipeline.export_cli", "the trained student as a folder to hand out"),
     "stress": ("posedistill.stress.cli", "how models fare as rendered people change step by step"),
+    "audit": ("posedistill.audit.cli", "rank what looks wrong in annotations, and correct what is accepted"),
     "benchmark": ("posedistill.benchmark.cli", "measure data path, training step and latency on this machine"),
     "train": ("posedistill.training.cli", "train one stage outside the pipeline, on several devices or machines too"),
 }

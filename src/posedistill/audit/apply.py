@@ -1,0 +1,99 @@
+"""Write a corrected copy of an annotation file: what a reader accepted in audit.json, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from posedistill.errors import UserError, shorten
+from posedistill.files import atomic_path, dumps_json, printable
+from posedistill.sources.fields import is_whole, wrong
+from posedistill.sources.json_stream import load_whole, top_level
+
+Changes = dict[int, dict[str, Any]]  # annotation id → field → new value
+
+
+def apply_audit(audit: Path, annotations: Path, output: Path) -> tuple[int, int]:
+    """Write `annotations` with the accepted findings of `audit` applied; → (changed, removed) annotations.
+
+    UserError, and nothing is written, if an accepted finding is of an annotation that is not in the file or has changed
+    since, or if two of them change the same field.
+    """
+    changes, removals, known = accepted(audit)
+    entries, records = top_level(annotations, streamed="annotations")
+    found: set[int] = set()
+    name = printable(annotations)
+    with atomic_path(output) as temporary, temporary.open("wb") as file:
+        file.write(b"{")
+        for key, value in entries.items():
+            file.write(_compact(key) + b": " + _compact(value) + b",\n")
+        file.write(b'"annotations": [')
+        first = True
+        for record in records:
+            identity = record.get("id")
+            if identity in known:
+                found.add(identity)
+                _check(audit, name, record, known[identity])
+                if identity in removals:
+                    continue
+                record = {**record, **changes.get(identity, {})}
+            file.write((b"\n" if first else b",\n") + _compact(record))
+            first = False
+        file.write(b"\n]}\n")
+        missing = sorted(known.keys() - found)
+        if missing:
+            raise UserError(f"{name}: there is no annotation {missing[0]}, which {printable(audit)} would change")
+    return len(known) - len(removals), len(removals)
+
+
+def _compact(value: Any) -> bytes:
+    return dumps_json(value, pretty=False).rstrip()
+
+
+def accepted(audit: Path) -> tuple[Changes, set[int], Changes]:
+    """Of the accepted findings: new values, annotations to remove, and the values that they had in the audit."""
+    name = printable(audit)
+    content = load_whole(audit, "audit")
+    rows = content.get("findings") if isinstance(content, Mapping) else None
+    if not isinstance(rows, list):
+        raise UserError(f"{name}: expected an object with findings, as `posedistill audit` writes it")
+    changes: Changes = {}
+    removals: set[int] = set()
+    known: Changes = {}
+    by_field: dict[tuple[int, str], int] = {}
+    for index, row in enumerate(rows):
+        where = f"findings[{index}]"
+        if not isinstance(row, Mapping):
+            raise UserError(f"{name}: {where}: found {shorten(row)}, expected an object")
+        if row.get("accepted") not in (None, True, False):
+            raise wrong(name, where, "accepted", row["accepted"], "true, false or null")
+        if not row.get("accepted"):
+            continue
+        identity, proposed = row.get("annotation_id"), row.get("proposed")
+        if not is_whole(identity):
+            raise wrong(name, where, "annotation_id", identity, "a whole number")
+        if not isinstance(row.get("points"), Mapping) or not (proposed is None or isinstance(proposed, Mapping)):
+            raise UserError(f"{name}: {where}: expected objects as points and proposed")
+        known.setdefault(identity, {}).update(row["points"])
+        if proposed is None:
+            removals.add(identity)
+            continue
+        for field, value in proposed.items():
+            if (identity, field) in by_field and changes[identity][field] != value:
+                raise UserError(
+                    f"{name}: findings[{by_field[identity, field]}] and {where} both change {shorten(field)} of "
+                    f"annotation {identity}: accept one of them, and audit the result again"
+                )
+            by_field[identity, field] = index
+            changes.setdefault(identity, {})[field] = value
+    return changes, removals, known
+
+
+def _check(audit: Path, name: str, record: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for field, value in known.items():
+        if record.get(field) != value:
+            raise UserError(
+                f"{name}: annotation {record['id']}: {field} is not as {printable(audit)} has it: "
+                "the annotations have changed since the audit"
+            )

@@ -1,0 +1,144 @@
+"""The ranked list: candidates that are likely enough, each explained once, with the points that would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from posedistill.audit.candidates import Candidate
+from posedistill.audit.judge import probabilities
+from posedistill.audit.labels import Labelled, Picture, extent, fields_of
+from posedistill.audit.measure import HIDDEN, KEYS, SIDES
+from posedistill.audit.survey import Survey
+from posedistill.keypoints import FLIP_INDICES, PARTS
+
+LEAST = 0.05  # candidates that are less sure are not listed
+SURE = 0.8  # from here on a finding is called sure
+MARGIN = 0.05  # of the points' extent, added on each side of a proposed box
+VISIBLE = 2.0  # the third value of proposed points
+
+
+def explained(found: Sequence[Candidate], sure: np.ndarray, labelled: Mapping[int, int]) -> np.ndarray:
+    """Probabilities, 0 where a surer finding of the same annotation already says why. labelled: points by annotation.
+
+    A part of another person lies off its own; a shifted body lies off all its parts; of a person annotated twice one
+    annotation goes, with all that is wrong with it; swapped hands lie off both wrists.
+    """
+    sure = sure.copy()
+    best: dict[tuple[int, str, str], float] = {}
+    for one, p in zip(found, sure):
+        identity = one.identity if one.kind != "double" else removed(one, labelled)
+        key = (identity, one.kind, one.part)
+        best[key] = max(best.get(key, 0.0), float(p))
+    for i, one in enumerate(found):
+        if one.kind != "double":
+            reasons = [best.get((one.identity, "double", ""), 0.0)]
+            if one.kind == "shifted":
+                reasons.append(best.get((one.identity, "other_person", one.part), 0.0))
+                reasons += [best.get((one.identity, "swapped", group), 0.0) for group in SIDES]
+                if one.part != "body":
+                    reasons.append(best.get((one.identity, "shifted", "body"), 0.0))
+            if one.kind == "other_person":
+                reasons.append(best.get((one.identity, "swapped", "hands"), 0.0) if "hand" in one.part else 0.0)
+            if max(reasons) > sure[i]:
+                sure[i] = 0.0
+    return sure
+
+
+def removed(double: Candidate, labelled: Mapping[int, int]) -> int:
+    """Which annotation of a double would go: the one with fewer labelled points, else the one with the larger id."""
+    assert double.other is not None
+    return min((double.identity, double.other), key=lambda identity: (labelled[identity], -identity))
+
+
+def judged(
+    found: Sequence[Candidate], people: Mapping[int, Labelled], fitted: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """How sure each candidate is, after explanation, [N]."""
+    labelled = {identity: int(person.labelled.sum()) for identity, person in people.items()}
+    return explained(found, probabilities(found, fitted), labelled)
+
+
+def ranked(result: Survey, least: float = LEAST) -> list[dict[str, Any]]:
+    """The findings, surest first, as audit.json holds them."""
+    found, people = result.candidates, result.people
+    sure = judged(found, people)
+    rows: list[dict[str, Any]] = []
+    for i in np.argsort(-sure, kind="stable"):
+        one = found[i]
+        if sure[i] < least:
+            break
+        identity = one.identity
+        if one.kind == "double":
+            identity = removed(one, {k: int(people[k].labelled.sum()) for k in (one.identity, one.other or 0)})
+        person = people[identity]
+        proposed = propose(one, person, result.seen[identity], result.pictures[one.image_id])
+        if one.kind != "double" and not proposed:
+            continue
+        rows.append(
+            {
+                "rank": len(rows) + 1,
+                "annotation_id": identity,
+                "image_id": one.image_id,
+                "file_name": result.pictures[one.image_id].ref.name,
+                "kind": one.kind,
+                "part": one.part,
+                "same_as": (one.other if identity == one.identity else one.identity) if one.kind == "double" else None,
+                "sure": round(float(sure[i]), 4),
+                "points": {name: person.annotation.get(name) for name in (proposed or ("bbox", "keypoints"))},
+                "proposed": proposed,
+                "accepted": None,
+            }
+        )
+    return rows
+
+
+def propose(one: Candidate, person: Labelled, seen: np.ndarray, picture: Picture) -> dict[str, Any] | None:
+    """Fields of the annotation as they would be right; None: the annotation would go."""
+    points = person.keypoints.copy()
+    if one.kind == "double":
+        return None
+    if one.kind == "box":
+        return {"bbox": _box(points[person.shown], (picture.ref.width, picture.ref.height))}
+    if one.kind == "outside":
+        points[person.outside > 0] = 0
+    elif one.kind == "swapped":
+        left = np.array(SIDES[one.part])
+        right = FLIP_INDICES[left]
+        points[left], points[right] = person.keypoints[right], person.keypoints[left]
+    else:
+        keys = KEYS[one.part]
+        if one.kind == "shifted":
+            keys = keys[person.labelled[keys]]
+            points[keys, :2] += moved_by(one, person, seen, keys)
+        else:
+            points[keys, :2], points[keys, 2] = seen[keys, :2], VISIBLE
+            beyond = (points[keys, :2] < 0) | (points[keys, :2] > (picture.ref.width, picture.ref.height))
+            points[keys[beyond.any(axis=1)]] = 0
+    changed: dict[str, Any] = {}
+    for part, place in PARTS.items():
+        if (points[place] != person.keypoints[place]).any():
+            changed |= fields_of(person.annotation, points, part)
+            if part == one.part and one.kind == "unlabelled" and f"{part}_valid" in person.annotation:
+                changed[f"{part}_valid"] = True
+            if part == "body" and "num_keypoints" in person.annotation:
+                changed["num_keypoints"] = int((points[place, 2] > 0).sum())
+    return changed
+
+
+def moved_by(one: Candidate, person: Labelled, seen: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The move that puts a shifted part right: onto the body it belongs to, or to where the model sees it."""
+    if one.vector is not None and one.part != "body":
+        return one.vector
+    return np.median(seen[keys, :2] - person.keypoints[keys, :2], axis=0)
+
+
+def _box(points: np.ndarray, size: tuple[int, int]) -> list[float]:
+    visible = points[points[:, 2] != HIDDEN]
+    x, y, w, h = extent(visible if len(visible) else points)
+    margin = MARGIN * max(w, h)
+    low = np.array([x - margin, y - margin]).clip(0, size)
+    high = np.array([x + w + margin, y + h + margin]).clip(0, size)
+    return [round(float(value), 2) for value in (*low, *(high - low))]
