@@ -93,7 +93,7 @@ def test_the_script_widens_boxes_as_the_file_says(model, image, tmp_path):
 
 
 def test_the_script_is_short_enough_to_read():
-    assert len(SCRIPT.read_text().splitlines()) <= 30
+    assert len(SCRIPT.read_text().splitlines()) <= 35
 
 
 def test_our_own_onnx_prediction_is_the_same(exported, image, ours):

@@ -1,17 +1,21 @@
 """Options of `predict`: calibrated confidence, thresholds, scores, OpenPose JSON, precisions of ONNX files."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from predict_runs import images, make_pictures, predict, results
 
+import posedistill
 from posedistill.errors import UserError
 from posedistill.evaluation.calibration import CALIBRATED, METADATA_KEY, PASSES, Calibration, Curve
 from posedistill.evaluation.pose import Pose
 from posedistill.export.onnx_file import export_onnx
-from posedistill.export.precision import to_half, to_int8
+from posedistill.export.precision import to_half, to_int8, with_metadata
 from posedistill.inference.sources import read_image
 from posedistill.inference.videos import VideoOut
 from posedistill.models.checkpoint import save_checkpoint
@@ -160,3 +164,19 @@ def test_files_of_other_precisions_predict(random_model, folder, tmp_path):
         found[name] = np.array([entry["keypoints"] for entry in results(out)]).reshape(3, 133, 3)
     for name, least in (("fp16", 0.9), ("half", 0.9), ("int8", 0.3)):  # of an untrained model with flat axes
         assert (np.abs(found[name] - found["fp32"])[..., :2].max(axis=2) < 2).mean() > least
+
+
+def test_the_example_reads_the_calibration(random_model, folder, tmp_path):
+    script = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
+    export_onnx(random_model(), tmp_path / "model.onnx")
+    curves = {one: {part: Curve((-1.0, 1.0), (0.2, 0.9)) for part in CALIBRATED} for one in PASSES}
+    text = Calibration(curves, 1, "made up").to_json()
+    content = with_metadata((tmp_path / "model.onnx").read_bytes(), {METADATA_KEY: text})
+    (tmp_path / "model.onnx").write_bytes(content)
+    printed = subprocess.check_output([sys.executable, script, tmp_path / "model.onnx", folder / "a.jpg"], text=True)
+    rows = np.array([line.split("\t") for line in printed.splitlines()], float)
+    pose = posedistill.load(tmp_path / "model.onnx", device="cpu")
+    found = pose(read_image(folder / "a.jpg"))
+    assert not np.isnan(found.confidence).any()
+    np.testing.assert_allclose(rows[:, 4], found.confidence[0], atol=0.01)
+    np.testing.assert_allclose(rows[:, 3], found.scores[0], atol=0.01)
