@@ -11,6 +11,7 @@ import numpy as np
 from posedistill.data.store.arrow import ValPersons, ValStore
 from posedistill.devices import device_type
 from posedistill.evaluation import bootstrap
+from posedistill.evaluation.calibrate import Reliability, ScoredPoints, cross_fitted, reliabilities, scored_points
 from posedistill.evaluation.mean_oks import PersonOks, mean_of, mean_oks_intervals, own_box_oks
 from posedistill.evaluation.predict import Poses, predict_poses
 from posedistill.evaluation.records import GroundTruth, read_ground_truth
@@ -37,8 +38,13 @@ class Evaluation:
     persons: int  # labelled, not crowd
     matched: Matched  # from which the tables are made
     person_oks: PersonOks
+    points: ScoredPoints  # of all labelled persons, each from its own box
     results: list[dict[str, Any]]  # COCO results after OKS-NMS
     others: tuple[Evaluation, ...] = ()
+
+    def reliability(self) -> dict[str, Reliability]:
+        """Part → how far the scores can be calibrated: each half of the images is judged by the other's curves."""
+        return reliabilities(self.points, cross_fitted(self.points))
 
     def content(self) -> dict[str, Any]:
         """All figures as plain values, as the pipeline keeps them in JSON."""
@@ -47,6 +53,7 @@ class Evaluation:
             "mean_oks": self.mean_oks,
             "intervals": self.intervals,
             "mean_oks_intervals": self.mean_oks_intervals,
+            "calibration_error": {part: one.error for part, one in self.reliability().items()},
             "parameters": self.parameters,
             "macs": self.macs,
             "images": self.images,
@@ -66,8 +73,10 @@ def evaluate_store(
     poses = predict_poses(model, store, params, device_type(params.runtime))
     kept = poses.without_duplicates(params.evaluate.nms)
     matched = match_wholebody(truth, kept.predictions(truth))  # the rounded numbers that the file will hold
-    own = Poses.join([poses, _missing_own_poses(params, model, store, truth, poses)])
-    person_oks = own_box_oks(truth, own.predictions(truth))
+    missing = own_boxes(store, truth, poses.annotation_id)
+    more = [predict_poses(model, store, params, device_type(params.runtime), missing)] if len(missing) else []
+    own = Poses.join([poses, *more]).predictions(truth)
+    person_oks = own_box_oks(truth, own)
     samples, seed = params.evaluate.bootstrap, params.evaluate.seed
     drawn = bootstrap.resampled_metrics(matched, samples, seed, progress=True) if samples else None
     return Evaluation(
@@ -83,29 +92,27 @@ def evaluate_store(
         persons=len(person_oks.annotation_id),
         matched=matched,
         person_oks=person_oks,
+        points=scored_points(truth, own),
         results=kept.results(),
     )
 
 
-def _missing_own_poses(params: Params, model: PoseModel, store: ValStore, truth: GroundTruth, poses: Poses) -> Poses:
-    """Predictions for the labelled persons whose own box is not in the store: all of them where it holds detections."""
+def own_boxes(store: ValStore, truth: GroundTruth, known: np.ndarray) -> ValPersons:
+    """The own boxes of the labelled persons that `known` [N] (annotation_id) lacks: all if boxes are detections."""
     labelled = (truth.keypoints[:, :, 2] > 0).any(axis=1) & ~truth.crowd & (truth.box[:, 2:] > 0).all(axis=1)
-    rows = np.flatnonzero(labelled & ~np.isin(truth.annotation_id, poses.annotation_id))
+    rows = np.flatnonzero(labelled & ~np.isin(truth.annotation_id, known))
     rows = rows[np.argsort(truth.image[rows], kind="stable")]  # the persons of an image together: it is decoded once
     image_id = truth.image_ids[truth.image[rows]]
     place = {one: i for i, one in enumerate(store.image_ids.tolist())}
     stored = np.array([one in place for one in image_id.tolist()], dtype=bool)
     rows, image_id = rows[stored], image_id[stored]
-    if not len(rows):
-        return Poses.join([])
-    persons = ValPersons(
+    return ValPersons(
         image=np.array([place[one] for one in image_id.tolist()], dtype=np.int64),
         image_id=image_id,
         annotation_id=truth.annotation_id[rows],
         box=truth.box[rows].astype(np.float32),
         score=np.ones(len(rows)),
     )
-    return predict_poses(model, store, params, device_type(params.runtime), persons)
 
 
 def rounded(value: Any, digits: int = DIGITS) -> Any:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posedistill.data.store.arrow import ValStore
+from posedistill.evaluation.calibration import Calibration
 from posedistill.evaluation.predict import Poses
+from posedistill.export.certificate import Row
 from posedistill.export.parity import Parity
 from posedistill.models.rtmpose import RTMPose
 
@@ -25,6 +27,8 @@ class Exported:
     poses: tuple[Poses, Poses]
     parameters: int
     macs: int
+    calibration: Calibration | None  # None: the validation set has too few labelled points
+    certificate: tuple[Row, ...]  # fp32, fp16, int8
 
     @property
     def persons(self) -> int:

@@ -18,7 +18,8 @@ from posedistill.params import ROLES, read_settings, setting
 from posedistill.pipeline.evaluation_files import METRICS
 
 # The pipeline's model files, and which model each is.
-FILES = {f"models/{role}.safetensors": role for role in ROLES} | {"models/student.onnx": "stage2"}
+STUDENT = ("models/student.onnx", "models/student.safetensors")
+FILES = {f"models/{role}.safetensors": role for role in ROLES} | dict.fromkeys(STUDENT, "stage2")
 
 
 @dataclass(frozen=True)
