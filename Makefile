@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro mend back experiments seeds ablation sweep unlabelled stress verify test test-all lint types lab html recipe pretrain gpu data clean
+.PHONY: help setup repro mend back experiments seeds ablation sweep unlabelled verdict stress verify test test-all lint types lab html recipe pretrain gpu data clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ sweep: setup  ## stage 1 over a grid of alpha and beta
 
 unlabelled: setup  ## students that never see a label, taught by the trained teacher, against the one taught by labels
 	python -m posedistill.experiments unlabelled
+
+verdict: setup  ## every distillation loss against the baseline, at equal epochs and at equal training time
+	python -m posedistill.experiments verdict
 
 stress: setup  ## the stress card of the four models: rendered people, changed step by step
 	python -m posedistill.experiments stress

@@ -22,7 +22,7 @@ Gaussian labels of `posedistill.models.simcc.encode`.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -190,8 +190,18 @@ def _bones(device: torch.device) -> tuple[Tensor, Tensor]:
 
 _kept_bones = lru_cache(maxsize=16)(_bones)
 
-# name, as in the setting loss.extra → function of student and teacher logits and the weight of each keypoint
-EXTRA_TERMS: dict[str, Callable[[Pair, Pair, Tensor | None], Tensor]] = {
-    "standardised": standardised_logit_loss,
-    "bones": bone_loss,
+
+class Extra(NamedTuple):
+    """A term: its function of student and teacher logits and the weight of each keypoint; the factor with which its
+    gradient is about that of L_logit; and whether it is meant to stand in L_logit's place or beside it."""
+
+    loss: Callable[[Pair, Pair, Tensor | None], Tensor]
+    weight: float
+    replaces_logits: bool
+
+
+# By name, as in the setting loss.extra
+EXTRA_TERMS = {
+    "standardised": Extra(standardised_logit_loss, 3.0, replaces_logits=True),
+    "bones": Extra(bone_loss, 0.05, replaces_logits=False),
 }

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mini_project
@@ -72,6 +73,12 @@ def test_experiments_run_once_and_leave_the_workspace_alone(project, monkeypatch
     assert found["models"]["b"]["0"]["AP"]["body"] == pytest.approx(0.35)
     mean, low, high = found["differences"]["b − a"]["pooled"]["wholebody"]
     assert low <= mean <= high and mean == pytest.approx(0.03)
+
+    mixed = replace(wanted, models=("a", "m"), pairs={"m − a": ("m", "a")}, between={"m": ("a", "b", 0.25)})
+    found = results.gather(mixed, revisions, samples=50, bootstrap_seed=0)
+    assert found["models"]["m"]["0"]["AP"]["body"] == pytest.approx(0.3 + 0.75 * 0.02 + 0.25 * 0.05)
+    assert found["differences"]["m − a"]["pooled"]["wholebody"][0] == pytest.approx(0.25 * 0.03)
+    assert found["persons"] == 20
 
     lines = table.experiments_table().splitlines()
     assert lines[1].split() == ["this", "workspace", "31.0", "31.0", "–", "–"]

@@ -1,16 +1,18 @@
-"""What `make seeds`, `make ablation`, `make sweep` and `make unlabelled` run, and what is compared."""
+"""What `make seeds`, `make ablation`, `make sweep`, `make unlabelled` and `make verdict` run, and what is compared."""
 
 from pathlib import Path
 
 import pytest
 
 from posedistill.errors import UserError
-from posedistill.experiments import PLANS, ablation, seeds, unlabelled
+from posedistill.experiments import PLANS, ablation, costs, seeds, unlabelled, verdict
 from posedistill.experiments.__main__ import main
 from posedistill.experiments.plan import override
+from posedistill.losses import EXTRA_TERMS
 from posedistill.params import from_settings, read_settings
 
 ROOT = Path(__file__).parents[2]
+COST = 1.75
 
 
 @pytest.fixture
@@ -23,7 +25,10 @@ def settings(monkeypatch, tmp_path):
     monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", str(tmp_path / "checkpoints"))
     monkeypatch.setenv("POSEDISTILL_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    return read_settings(ROOT / "params.yaml")
+    monkeypatch.setattr(costs, "_measure", lambda settings, variants: dict.fromkeys(variants, COST))
+    settings = read_settings(ROOT / "params.yaml")
+    settings["student"]["epochs"] = 2
+    return settings
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -33,9 +38,11 @@ def test_what_is_compared_is_run_and_changes_only_settings_that_exist(settings, 
     assert len(targets) == len(plan.runs)
     for model in plan.models:
         for seed in plan.seeds:
-            run, stage = plan.place(model, seed)
-            assert f"evaluate@{stage}" in targets[run]
-            assert run.startswith(f"{name}-") and run.endswith(f"-seed{seed}")  # by which results are found again
+            places = plan.places(model, seed)
+            assert sum(share for *_, share in places) == pytest.approx(1)
+            for run, stage, _ in places:
+                assert f"evaluate@{stage}" in targets[run]
+                assert run.startswith(f"{name}-") and run.endswith(f"-seed{seed}")  # by which results are found again
     assert {model for pair in plan.pairs.values() for model in pair} <= set(plan.models)
     for key in {key for run in plan.runs for key in run.changes}:
         section, leaf = key.split(".")
@@ -43,21 +50,77 @@ def test_what_is_compared_is_run_and_changes_only_settings_that_exist(settings, 
 
 
 def test_seed_0_changes_nothing_and_the_longer_baseline_takes_the_time_of_stage_1(settings):
-    runs = {run.name: run for run in seeds.plan(settings).runs}
-    assert len(runs) == 6
+    plan = seeds.plan(settings)
+    runs = {run.name: run for run in plan.runs}
+    assert len(runs) == 9
     for key, value in runs["seeds-all-seed0"].changes.items():
         section, leaf = key.split(".")
         assert settings[section][leaf] == value
-    longer = runs["seeds-long-seed0"].changes["student.epochs"]
-    assert longer == round(settings["student"]["epochs"] * seeds.STAGE1_COST) > settings["student"]["epochs"]
+    # 2 epochs × 1.75: half of 3 and half of 4 epochs
+    assert [runs[f"seeds-long{epochs}-seed1"].changes["student.epochs"] for epochs in (3, 4)] == [3, 4]
+    longer = [("seeds-long3-seed1", "baseline", 0.5), ("seeds-long4-seed1", "baseline", 0.5)]
+    assert plan.places("baseline_long", 1) == longer
+    assert plan.notes["long"] == {"epochs": 3.5, "of": 2, "cost": COST, "trained": [3, 4]}
+    assert plan.places("stage1", 1) == [("seeds-all-seed1", "stage1", 1.0)]
+
+
+def test_a_whole_number_of_epochs_needs_one_training(settings, monkeypatch):
+    monkeypatch.setattr(costs, "_measure", lambda settings, variants: dict.fromkeys(variants, 1.5))
+    plan = seeds.plan(settings)
+    assert len(plan.runs) == 6 and plan.places("baseline_long", 0) == [("seeds-long3-seed0", "baseline", 1.0)]
+
+
+def test_costs_are_measured_once(settings, monkeypatch):
+    variants = {"logits": ({"loss.alpha": 0.0}, "stage1")}
+    assert costs.relative_costs(settings, variants) == {"logits": COST}
+    monkeypatch.setattr(costs, "_measure", lambda *_: pytest.fail("measured again"))
+    assert costs.relative_costs(settings, variants) == {"logits": COST}
+    monkeypatch.setattr(costs, "_measure", lambda settings, variants: dict.fromkeys(variants, 2.5))
+    settings["train"]["batch"] *= 2
+    assert costs.relative_costs(settings, variants) == {"logits": 2.5}
+
+
+class TestVerdict:
+    def test_every_loss_is_judged_at_equal_epochs_and_equal_time(self, settings):
+        plan = verdict.plan(settings, (0,))
+        ways = verdict.variants(settings)
+        assert set(EXTRA_TERMS) <= set(ways)
+        assert len(plan.pairs) == 2 * len(ways)
+        for name, way in ways.items():
+            assert plan.pairs[f"{way.text} − baseline"] == (name, "baseline")
+            low, high, share = plan.between[f"{name}-time"]
+            trained = (1 - share) * int(low.removeprefix("baseline")) + share * int(high.removeprefix("baseline"))
+            assert trained == pytest.approx(plan.notes["epochs"][name])
+        assert plan.notes["epochs"]["logits"] == 3.5
+        # stage 2 comes on top of stage 1
+        assert plan.notes["epochs"]["stages"] == 3.5 + settings["stage2"]["epochs"] * COST
+        assert plan.places("baseline", 0) == [("verdict-baseline2-seed0", "baseline", 1.0)]
+
+    def test_the_settings_of_every_loss_are_valid(self, settings):
+        verdict.second_teacher(settings).parent.mkdir(parents=True)
+        verdict.second_teacher(settings).write_bytes(b"content")
+        bare = {name: settings[name] | {"backbone": None} for name in ("teacher", "student")}
+        bare["teacher"]["init"] = None
+        for way in verdict.variants(settings).values():
+            costs._changed(settings | bare, way.changes)
+
+    def test_a_larger_teacher_is_trained_once_and_first(self, settings):
+        runs = {run.name: run for run in verdict.plan(settings).runs}
+        assert runs["verdict-larger-seed2"].after == (verdict.LARGER,)
+        assert runs[verdict.LARGER].changes == {"teacher.input": {"height": 192, "width": 144}}
+
+    def test_with_a_given_teacher_there_is_no_other(self, settings):
+        settings["teacher"]["checkpoint"] = {"path": "given.onnx", "sha256": None}
+        assert not {"teachers", "larger"} & set(verdict.variants(settings))
 
 
 def test_the_ablation_has_one_run_for_all_models_of_the_plain_pipeline(settings):
     runs = {run.name: run for run in ablation.plan(settings).runs}
-    assert len(runs) == 6 * 3
+    assert len(runs) == 7 * 3 + 1
     assert runs["ablation-plain-seed1"].targets == ("evaluate@baseline", "evaluate@stage1", "evaluate@stage2")
     assert runs["ablation-logit-seed1"].targets == ("evaluate@stage1",)
-    assert not any("teacher" in key for run in runs.values() for key in run.changes)
+    assert {key for run in runs.values() for key in run.changes if "teacher" in key} == {"teacher.input"}
+    assert runs["ablation-larger-teacher-seed1"].after == (ablation.LARGER,)
     assert list(runs)[-1] == "ablation-baseline-stage2-seed2"  # by then DVC's run cache has its baseline
 
 

@@ -10,12 +10,17 @@ import sys
 from pathlib import Path
 
 from posedistill import project
-from posedistill.errors import UserError
-from posedistill.experiments import PLANS, engine, stress, table, unlabelled
+from posedistill.experiments import PLANS, engine, stress, table, unlabelled, verdict
 from posedistill.params import read_settings
-from posedistill.pipeline.notebook import CellFailed, make_report
+from posedistill.pipeline.notebook import exit_status, make_report
 
-REPORTS = {"seeds": "11_seeds", "ablation": "09_ablation", "sweep": "10_sweep", "unlabelled": "12_unlabelled"}
+REPORTS = {
+    "seeds": "11_seeds",
+    "ablation": "09_ablation",
+    "sweep": "10_sweep",
+    "unlabelled": "12_unlabelled",
+    "verdict": "14_verdict",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     if len(set(seeds)) < len(seeds):
         parser.error(f"--seeds: found {' '.join(map(str, seeds))}, expected each seed once")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    try:
+
+    def work() -> None:
         project.enter()
         if options.experiment == "show":
             print(table.experiments_table())
@@ -41,16 +47,8 @@ def main(argv: list[str] | None = None) -> int:
             print(make_report("15_stress"))
         else:
             print(run(options.experiment, seeds, options.jobs))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except CellFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues from here", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(work, options.experiment, "the same command continues from here")
 
 
 def run(experiment: str, seeds: tuple[int, ...], jobs: int) -> Path:
@@ -64,6 +62,8 @@ def run(experiment: str, seeds: tuple[int, ...], jobs: int) -> Path:
         engine.check_fresh(repo, plan)
         if experiment == "unlabelled":
             unlabelled.write_pictures(settings)
+        elif experiment == "verdict":
+            verdict.make_second_teacher(repo, settings)
         engine.run_all(repo, plan, jobs)
     return make_report(REPORTS[experiment])
 

@@ -1,13 +1,14 @@
 """The paper's ablations on the embedded default: the effect of each part of the two-stage distillation.
 
-All variants share one teacher; only the student's seed varies. Also the grid over the weights of both terms.
+All variants share one teacher, but for the one with a teacher of a larger input; only the student's seed varies. Also
+the grid over the weights of both terms.
 """
 
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-from posedistill.experiments.plan import SEEDS, Plan, Run, evaluations
+from posedistill.experiments.plan import SEEDS, Plan, Run, evaluations, larger_input
 
 # name → (changed settings, name of the model in the pipeline)
 VARIANTS: dict[str, tuple[Mapping[str, Any], str]] = {
@@ -17,6 +18,7 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], str]] = {
     "both": ({}, "stage1"),
     "no-decay": ({"loss.decay": False}, "stage1"),
     "labelled": ({"loss.logit_on": "labelled"}, "stage1"),
+    "larger-teacher": ({"teacher.input": None}, "stage1"),  # the size: larger_input
     "baseline-stage2": ({"stage2.init": "baseline"}, "stage2"),
     "stage2": ({}, "stage2"),
 }
@@ -29,9 +31,12 @@ PAIRS = {
     "both − logits": ("both", "logit"),
     "without decay − with": ("no-decay", "both"),
     "labelled only − all logits": ("labelled", "both"),
+    "larger teacher − teacher": ("larger-teacher", "both"),
     "stage 2 on the baseline − baseline": ("baseline-stage2", "baseline"),
     "both stages − stage 1": ("stage2", "both"),
 }
+
+LARGER = "ablation-teacher"  # the run that trains the larger teacher
 
 ALPHAS = (2e-5, 7e-5, 2e-4)
 BETAS = (0.1, 0.3, 1.0)  # from the published one to that of the embedded default
@@ -43,12 +48,14 @@ def plan(settings: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS) -> Plan:
     Stage 2 on the baseline comes last: by then DVC's run cache has the baselines.
     """
     changed = {name: variant for name, variant in VARIANTS.items() if variant[0]}
+    larger = {"teacher.input": larger_input(settings)}
+    changed["larger-teacher"] = (larger, "stage1")
     plain = evaluations(*(model for changes, model in VARIANTS.values() if not changes))
-    runs = [Run(f"ablation-plain-seed{seed}", _seed(seed), plain) for seed in seeds]
-    runs += [
-        Run(f"ablation-{name}-seed{seed}", {**changes, **_seed(seed)}, _targets(changes, model))
-        for (name, (changes, model)), seed in product(changed.items(), seeds)
-    ]
+    runs = [Run(LARGER, larger, ("teacher",))]
+    runs += [Run(f"ablation-plain-seed{seed}", _seed(seed), plain) for seed in seeds]
+    for (name, (changes, model)), seed in product(changed.items(), seeds):
+        after = (LARGER,) if changes == larger else ()  # else two runs side by side would train the same teacher
+        runs.append(Run(f"ablation-{name}-seed{seed}", {**changes, **_seed(seed)}, _targets(changes, model), after))
     return Plan("ablation", runs, tuple(VARIANTS), PAIRS, _place, seeds)
 
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def _from_dvc(name: str) -> dict[str, Any] | None:
             return None
         plan = PLANS[name](settings, seeds)
         revisions = engine.finished(repo, plan)
-        whole = tuple(seed for seed in seeds if all(plan.place(model, seed)[0] in revisions for model in plan.models))
+        whole = tuple(seed for seed in seeds if all(run in revisions for run in _runs(plan, seed)))
     if not whole:
         return None
     plan = PLANS[name](settings, whole)
@@ -70,12 +71,11 @@ def gather(plan: Plan, revisions: Mapping[str, str], samples: int, bootstrap_see
     persons: dict[tuple[str, int], PersonOks] = {}
     for model in plan.models:
         for seed in plan.seeds:
-            run, name = plan.place(model, seed)
-            metrics = _json(run, revisions[run], METRICS / f"{name}.json")
-            numbers[model][str(seed)] = shortened(metrics)
+            parts = [(*_of_run(run, revisions[run], name), share) for run, name, share in plan.places(model, seed)]
+            numbers[model][str(seed)] = weighted([(metrics, share) for metrics, _, share in parts])
             if plan.pairs:
-                oks = _json(run, revisions[run], person_oks_file(name, metrics["val_set"]))
-                persons[model, seed] = read_person_oks(oks)
+                oks = sum(share * one.oks for _, one, share in parts)
+                persons[model, seed] = replace(parts[0][1], oks=oks)
     differences = {}
     for title, (a, b) in plan.pairs.items():
         runs_a, runs_b = ([persons[model, seed] for seed in plan.seeds] for model in (a, b))
@@ -86,7 +86,26 @@ def gather(plan: Plan, revisions: Mapping[str, str], samples: int, bootstrap_see
                 for seed, one, other in zip(plan.seeds, runs_a, runs_b)
             },
         }
-    return {"seeds": list(plan.seeds), **plan.notes, "models": numbers, "differences": differences}
+    counts = {len(one.annotation_id) for one in persons.values()}
+    found = {"seeds": list(plan.seeds), **plan.notes, "models": numbers, "differences": differences}
+    return found | ({"persons": counts.pop()} if len(counts) == 1 else {})
+
+
+def _runs(plan: Plan, seed: int) -> set[str]:
+    return {run for model in plan.models for run, *_ in plan.places(model, seed)}
+
+
+def _of_run(run: str, revision: str, name: str) -> tuple[dict[str, Any], PersonOks]:
+    """Metrics and OKS of each person of a run's model `name`."""
+    metrics = _json(run, revision, METRICS / f"{name}.json")
+    return shortened(metrics), read_person_oks(_json(run, revision, person_oks_file(name, metrics["val_set"])))
+
+
+def weighted(parts: Sequence[tuple[Any, float]]) -> Any:
+    """The weighted sum of equal structures of numbers."""
+    if isinstance(parts[0][0], Mapping):
+        return {key: weighted([(one[key], share) for one, share in parts]) for key in parts[0][0]}
+    return sum(share * value for value, share in parts)
 
 
 def shortened(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,24 @@ LONGEST_TEMPORARY = 60  # characters; it holds sockets, whose paths may have 103
 
 class CellFailed(Exception):
     """A cell failed other than by bad input; the text is one line naming the cell, error and place."""
+
+
+def exit_status(work: Callable[[], None], name: str, after: str) -> int:
+    """Do `work` and return the status for the shell. A fault is one line on standard error; `after` says how to go on
+    after an interruption."""
+    try:
+        work()
+        return 0
+    except CellFailed as error:
+        line, status = str(error), 1
+    except UserError as error:
+        line, status = str(error), 2
+    except OSError as error:  # a full disk, or a folder without write permission
+        line, status = f"{name}: cannot write {error.filename or 'its files'}: {error.strerror or error}", 2
+    except KeyboardInterrupt:
+        line, status = f"{name}: interrupted; {after}", 130
+    print(line, file=sys.stderr)
+    return status
 
 
 def make_report(name: str) -> Path:

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from posedistill import project
 from posedistill.errors import UserError
 from posedistill.params import from_settings, load_params
 from posedistill.parent import end_with_parent
-from posedistill.pipeline.notebook import CellFailed, execute, kernel_environment
+from posedistill.pipeline.notebook import execute, exit_status, kernel_environment
 from posedistill.stages import read_stage, stage_settings
 
 
@@ -53,7 +52,11 @@ def read_job(stage: str) -> Job:
 def checked_settings(stage: str) -> dict[str, Any]:
     """The settings that the stage lists. All of params.yaml is checked, so that bad settings of a later stage fail
     before the first one trains."""
-    load_params("params.yaml")
+    params = load_params("params.yaml")
+    if params.loss.extra:
+        from posedistill.training.stage1 import check_extra  # PyTorch takes a second
+
+        check_extra(params.loss.extra)
     settings = stage_settings(stage, Path.cwd())
     from_settings(settings, stage)
     return settings
@@ -90,18 +93,4 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the kernel, restores the report
     if "DVC_STAGE" in os.environ:  # if dvc is killed, its stage must not keep training beside the next run
         end_with_parent()
-    try:
-        run(stage)
-        return 0
-    except CellFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, or a folder without write permission
-        print(f"{stage}: cannot write {error.filename or 'its files'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{stage}: interrupted; the next run continues from the last checkpoint", file=sys.stderr)
-        return 130
+    return exit_status(lambda: run(stage), stage, "the next run continues from the last checkpoint")

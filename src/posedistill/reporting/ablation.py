@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from posedistill.reporting import published, seeds
 from posedistill.reporting.comparison import draw_difference
 from posedistill.reporting.curves import panels
-from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
+from posedistill.reporting.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, YELLOW
 from posedistill.reporting.tables import Table
 from posedistill.reporting.verdict import sorted_verdicts
 
@@ -22,10 +22,11 @@ NAMES = {
     "both": "+ both (stage 1)",
     "no-decay": "stage 1, without decay",
     "labelled": "stage 1, logits on labelled only",
+    "larger-teacher": "stage 1, larger teacher input",
     "baseline-stage2": "labels only, then stage 2",
     "stage2": "stage 1, then stage 2",
 }
-COLORS = dict(zip(NAMES, (BLUE, GREEN, SKY, ORANGE, PINK, GREY, "#8C564B", RED)))
+COLORS = dict(zip(NAMES, (BLUE, GREEN, SKY, ORANGE, PINK, GREY, YELLOW, "#8C564B", RED)))
 
 
 def variants_figure(

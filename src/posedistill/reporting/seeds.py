@@ -1,6 +1,6 @@
 """Tables and words over several training seeds, from the results of an experiment (experiments.results)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,15 @@ def longer_note(results: Mapping[str, Any]) -> str:
         return ""
     long = results["long"]
     return (
-        f"The longer baseline trains {long['epochs']} epochs instead of {long['of']}: as long as stage 1 takes on the "
-        f"clock, whose step costs {long['cost']:g} of a baseline step (measured, one thread, default sizes)."
+        f"The longer baseline trains {long['epochs']:.3g} epochs instead of {long['of']}: as long as stage 1 takes on "
+        f"the clock, whose step costs {long['cost']:g} of a baseline step (measured)."
+        f"{_interpolated(long.get('trained', []))}"
     )
+
+
+def _interpolated(trained: Sequence[int]) -> str:
+    low, high = (trained[0], trained[-1]) if trained else (0, 0)
+    return f" It lies between trainings of {low} and {high} epochs, person by person." if low < high else ""
 
 
 def remark(note: str) -> list[Plain]:

@@ -17,7 +17,7 @@ from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.rtmpose import RTMPose
 from posedistill.params import Loss, Params
 from posedistill.training.checkpoints import say
-from posedistill.training.frozen import frozen, inference_context
+from posedistill.training.frozen import frozen
 from posedistill.training.objective import Objective, detached, full, full_pair, labels_of
 from posedistill.training.runs import Paths, Trained, Training, load_model, train
 from posedistill.training.supervised import new_student
@@ -66,7 +66,7 @@ def stage1_losses(
     terms = {"label": label, "feature": feature, "logit": logit}
     total = label + feature + logit
     for name, factor in loss.extra.items():
-        terms[name] = EXTRA_TERMS[name](student_out, teacher_out, logit_weight) * (factor * r)
+        terms[name] = EXTRA_TERMS[name].loss(student_out, teacher_out, logit_weight) * (factor * r)
         total = total + terms[name]
     return {**terms, "total": total}
 
@@ -121,7 +121,7 @@ class Stage1(Objective):
     def forward(
         self, images: Tensor, keypoints: Tensor, teacher_images: Tensor | None = None
     ) -> tuple[dict[str, Tensor], Pair, Pair | None]:
-        with inference_context():
+        with torch.no_grad():
             seen = images if teacher_images is None else teacher_images
             # maps [B, C_t, h, w] and logits at the student's cells and bins
             answers = [self._answer(number, seen) for number in range(len(self._teacher))]
@@ -133,7 +133,7 @@ class Stage1(Objective):
         aligned = None
         if self.use_features:
             aligned = full(features if self.align is None else self.align(features))
-        terms = stage1_losses(
+        terms = self.fused(stage1_losses)(
             prediction,
             teacher_logits,
             aligned,
