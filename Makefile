@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro mend back experiments seeds ablation sweep unlabelled verdict stress verify test test-all lint types lab html recipe pretrain gpu data clean
+.PHONY: help setup repro mend back experiments seeds ablation sweep unlabelled verdict stress audit verify test test-all lint types lab html recipe pretrain gpu data clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ verdict: setup  ## every distillation loss against the baseline, at equal epochs
 
 stress: setup  ## the stress card of the four models: rendered people, changed step by step
 	python -m posedistill.experiments stress
+
+audit: setup  ## the label audit on trial: rendered people with known faults in their labels
+	python -m posedistill.experiments audit
 
 verify: setup  ## compare the regenerated metrics with the committed ones, within the stated tolerance
 	python scripts/verify.py

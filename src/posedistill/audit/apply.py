@@ -8,7 +8,7 @@ from typing import Any
 
 from posedistill.errors import UserError, shorten
 from posedistill.files import atomic_path, dumps_json, printable
-from posedistill.sources.fields import is_whole, wrong
+from posedistill.sources.fields import whole, wrong
 from posedistill.sources.json_stream import load_whole, top_level
 
 Changes = dict[int, dict[str, Any]]  # annotation id → field → new value
@@ -70,9 +70,7 @@ def accepted(audit: Path) -> tuple[Changes, set[int], Changes]:
             raise wrong(name, where, "accepted", row["accepted"], "true, false or null")
         if not row.get("accepted"):
             continue
-        identity, proposed = row.get("annotation_id"), row.get("proposed")
-        if not is_whole(identity):
-            raise wrong(name, where, "annotation_id", identity, "a whole number")
+        identity, proposed = whole(name, where, row, "annotation_id"), row.get("proposed")
         if not isinstance(row.get("points"), Mapping) or not (proposed is None or isinstance(proposed, Mapping)):
             raise UserError(f"{name}: {where}: expected objects as points and proposed")
         known.setdefault(identity, {}).update(row["points"])

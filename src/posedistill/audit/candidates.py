@@ -52,9 +52,7 @@ def candidates(picture: Picture, evidence: Sequence[Evidence]) -> list[Candidate
     return found
 
 
-def _of_person(
-    picture: Picture, person: Labelled, others: list[Labelled], evidence: Evidence
-) -> list[Candidate]:
+def _of_person(picture: Picture, person: Labelled, others: list[Labelled], evidence: Evidence) -> list[Candidate]:
     size = (picture.ref.width, picture.ref.height)
     found: list[Candidate] = []
 

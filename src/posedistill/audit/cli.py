@@ -81,7 +81,9 @@ def _audit(args: argparse.Namespace) -> int:
     }
     write_atomic(json_file, dumps_json(content))
     write_atomic(page_file, audit_page(result, rows, title))
-    print(f"{title}: {len(rows):,} findings, {sum(content['sure'].values()):,} of them at least {100 * SURE:.0f} % sure")
+    print(
+        f"{title}: {len(rows):,} findings, {sum(content['sure'].values()):,} of them at least {100 * SURE:.0f} % sure"
+    )
     for kind, text in KINDS.items():
         print(f"{content['sure'][kind]:6,} of {content['counts'][kind]:6,}  {text}")
     print(f"written to {printable(json_file)} and {printable(page_file)}")

@@ -72,9 +72,7 @@ def look(pose: Pose, image: np.ndarray, persons: Sequence[Labelled]) -> list[Evi
     mean = points.mean(axis=1)
     spread = np.linalg.norm(points[..., :2] - mean[:, None, :, :2], axis=-1).mean(axis=1)
     peak = sum(densities.max(axis=-1).mean(axis=1) for densities in (x, y))
-    return [
-        Evidence(x[i], y[i], crop.center, crop.scale, mean[i], spread[i], peak[i]) for i, crop in enumerate(crops)
-    ]
+    return [Evidence(x[i], y[i], crop.center, crop.scale, mean[i], spread[i], peak[i]) for i, crop in enumerate(crops)]
 
 
 def _wide_box(person: Labelled) -> np.ndarray:

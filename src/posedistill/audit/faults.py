@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from posedistill.audit.labels import FEW, Labelled, extent, fields_of, size_of, to_labelled
+from posedistill.audit.labels import FEW, Labelled, fields_of, size_of, to_labelled
 from posedistill.audit.measure import SIDES
 from posedistill.keypoints import FLIP_INDICES, PARTS, SIGMAS
 
@@ -31,9 +31,7 @@ def inject(content: dict[str, Any], seed: int, share: float = SHARE) -> tuple[di
     rng = np.random.default_rng(seed)
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     people = {
-        a["id"]: person
-        for a in content["annotations"]
-        if (person := to_labelled(a, sizes[a["image_id"]])) is not None
+        a["id"]: person for a in content["annotations"] if (person := to_labelled(a, sizes[a["image_id"]])) is not None
     }
     by_image: dict[int, list[Labelled]] = {}
     for person in people.values():
@@ -70,11 +68,7 @@ def inject(content: dict[str, Any], seed: int, share: float = SHARE) -> tuple[di
 def _labelled_parts(person: Labelled, parts: tuple[str, ...]) -> list[str]:
     """Parts with enough labelled points, most of them visible."""
     flags = person.keypoints[:, 2]
-    return [
-        part
-        for part in parts
-        if (flags[PARTS[part]] > 0).sum() >= max(FEW, len(flags[PARTS[part]]) // 2)
-    ]
+    return [part for part in parts if (flags[PARTS[part]] > 0).sum() >= max(FEW, len(flags[PARTS[part]]) // 2)]
 
 
 def _pick(rng: Rng, items: list[Any]) -> Any:
@@ -168,9 +162,11 @@ def _box(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int, in
             high[axis] += move
     low, high = low.clip(0, size), high.clip(0, size)
     box = np.concatenate((low, high - low))
-    if np.abs(np.concatenate((low - person.box[:2], high - person.box[:2] - person.box[2:]))).max() < 0.17 * max(
-        person.box[2:]
-    ) or (box[2:] <= 4).any():
+    if (
+        np.abs(np.concatenate((low - person.box[:2], high - person.box[:2] - person.box[2:]))).max()
+        < 0.17 * max(person.box[2:])
+        or (box[2:] <= 4).any()
+    ):
         return None
     return {"bbox": box.round(2).tolist()}, "", 0.0
 

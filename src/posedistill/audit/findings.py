@@ -21,30 +21,35 @@ VISIBLE = 2.0  # the third value of proposed points
 
 
 def explained(found: Sequence[Candidate], sure: np.ndarray, labelled: Mapping[int, int]) -> np.ndarray:
-    """Probabilities, 0 where a surer finding of the same annotation already says why. labelled: points by annotation.
-
-    A part of another person lies off its own; a shifted body lies off all its parts; of a person annotated twice one
-    annotation goes, with all that is wrong with it; swapped hands lie off both wrists.
-    """
-    sure = sure.copy()
-    best: dict[tuple[int, str, str], float] = {}
+    """Probabilities, 0 where a surer finding of the annotation says why. labelled: labelled points by annotation."""
+    best: dict[int, dict[tuple[str, str], float]] = {}
     for one, p in zip(found, sure):
         identity = one.identity if one.kind != "double" else removed(one, labelled)
-        key = (identity, one.kind, one.part)
-        best[key] = max(best.get(key, 0.0), float(p))
-    for i, one in enumerate(found):
-        if one.kind != "double":
-            reasons = [best.get((one.identity, "double", ""), 0.0)]
-            if one.kind == "shifted":
-                reasons.append(best.get((one.identity, "other_person", one.part), 0.0))
-                reasons += [best.get((one.identity, "swapped", group), 0.0) for group in SIDES]
-                if one.part != "body":
-                    reasons.append(best.get((one.identity, "shifted", "body"), 0.0))
-            if one.kind == "other_person":
-                reasons.append(best.get((one.identity, "swapped", "hands"), 0.0) if "hand" in one.part else 0.0)
-            if max(reasons) > sure[i]:
-                sure[i] = 0.0
-    return sure
+        mine = best.setdefault(identity, {})
+        mine[one.kind, one.part] = max(mine.get((one.kind, one.part), 0.0), float(p))
+    kept = [_reason(one, best.get(one.identity, {})) <= p for one, p in zip(found, sure)]
+    return np.where(kept, sure, 0.0)
+
+
+def _reason(one: Candidate, best: Mapping[tuple[str, str], float]) -> float:
+    """The surest other finding of the annotation that explains this one: a person annotated twice goes with all that is
+    wrong with it; another person's part and swapped hands lie off their body; a shifted body lies off all its parts; a
+    box seems wrong where points are."""
+    explains: dict[str, Sequence[str]] = {
+        "double": (),
+        "shifted": ("double", "other_person", "swapped"),
+        "other_person": ("double", "swapped") if "hand" in one.part else ("double",),
+        "box": ("double", "other_person", "shifted"),
+    }
+    reasons = [
+        p
+        for (kind, part), p in best.items()
+        if kind in explains.get(one.kind, ("double",))
+        and (one.kind == "box" or kind != "other_person" or part == one.part)
+    ]
+    if one.kind == "shifted" and one.part != "body":
+        reasons.append(best.get(("shifted", "body"), 0.0))
+    return max(reasons, default=0.0)
 
 
 def removed(double: Candidate, labelled: Mapping[int, int]) -> int:

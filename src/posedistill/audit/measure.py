@@ -200,9 +200,11 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def measure_box(person: Labelled, size: tuple[int, int]) -> Measures | None:
-    """The box against the labelled points: the margins of its sides, in units of the points' extent. `narrow_…` counts
-    visible points alone, since boxes are drawn around what can be seen; hidden ones may lie beyond them. edge_…: 1 where
-    the side is that of the picture, beyond which the person may go on."""
+    """The box against the labelled points: the margins of its sides, in units of the points' extent.
+
+    `narrow_…` counts visible points alone, since boxes are drawn around what can be seen; hidden ones may lie beyond.
+    edge_…: 1 where the side is that of the picture, beyond which the person may go on.
+    """
     points = person.keypoints[person.shown]
     visible = points[points[:, 2] != HIDDEN]
     if len(points) < 8 or len(visible) < FEW:

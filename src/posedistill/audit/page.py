@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from posedistill.audit.candidates import KINDS
 from posedistill.audit.findings import SURE
+from posedistill.audit.labels import Labelled, extent
 from posedistill.audit.measure import KEYS, SIDES
 from posedistill.audit.survey import Survey, counts
 from posedistill.keypoints import FLIP_INDICES, NUM_KEYPOINTS, PART_NAMES
@@ -23,7 +24,7 @@ from posedistill.sources.pixels import BrokenImage
 
 FIRST = 100  # findings with a picture
 TILE = (190, 250)  # width, height
-AROUND = 1.35  # what is shown of a person, in boxes
+AROUND = 1.25  # more is shown on all sides
 
 _HEAD = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>Label audit</title>
@@ -72,7 +73,7 @@ def _figure(row: Mapping[str, Any], tile: Image.Image) -> str:
 
 
 def tiles(result: Survey, rows: Sequence[Mapping[str, Any]]) -> list[Image.Image]:
-    """Label beside proposal of each finding; the points in question are drawn, the others faintly left out."""
+    """Label beside proposal of each finding; only the points in question are drawn."""
     refs = [result.pictures[row["image_id"]].ref for row in rows]
     order = sorted(range(len(rows)), key=lambda i: (refs[i].path, refs[i].frame or 0))
     found: dict[int, Image.Image] = {}
@@ -84,14 +85,11 @@ def tiles(result: Survey, rows: Sequence[Mapping[str, Any]]) -> list[Image.Image
 
 def _tile(result: Survey, row: Mapping[str, Any], image: Image.Image) -> Image.Image:
     person = result.people[row["annotation_id"]]
-    shown = person.keypoints[person.shown, :2]
-    low = np.minimum(person.box[:2], shown.min(axis=0)) if len(shown) else person.box[:2]
-    high = np.maximum(person.box[:2] + person.box[2:], shown.max(axis=0) if len(shown) else 0)
-    area = np.concatenate((low, high - low))
     keys = _keys(row)
     label, right = person.keypoints.copy(), _right(result, row)
     for points in (label, right):
         points[~np.isin(np.arange(NUM_KEYPOINTS), keys), 2] = 0
+    area = _area(person, np.concatenate((label, right)), whole=len(keys) == NUM_KEYPOINTS)
     halves = []
     for points, box in ((label, person.box), (right, (row["proposed"] or {}).get("bbox", person.box))):
         cut, moved = crop_person(image, area.tolist(), points, TILE, AROUND)
@@ -100,6 +98,18 @@ def _tile(result: Survey, row: Mapping[str, Any], image: Image.Image) -> Image.I
             _frame(drawn, area, np.asarray(box, float))
         halves.append(drawn)
     return beside(*halves)
+
+
+def _area(person: Labelled, points: np.ndarray, *, whole: bool) -> np.ndarray:
+    """What is shown, (x, y, width, height): the points in question with as much around them, at least a third of the
+    person; the whole person where it is about all of it."""
+    points = points[points[:, 2] > 0, :2]
+    if whole or not len(points):
+        points = np.vstack((points, person.box[:2], person.box[:2] + person.box[2:]))
+    x, y, w, h = extent(points)
+    side = 0.0 if whole else max(1.6 * max(w, h), 0.35 * max(person.box[2:]))
+    grown = np.maximum((w, h), side)
+    return np.concatenate(((x, y) + (np.array((w, h)) - grown) / 2, grown))
 
 
 def _keys(row: Mapping[str, Any]) -> np.ndarray:
@@ -119,12 +129,8 @@ def _right(result: Survey, row: Mapping[str, Any]) -> np.ndarray:
 
 
 def _frame(tile: Image.Image, area: np.ndarray, box: np.ndarray) -> None:
-    from PIL import ImageDraw
-
     corners = np.zeros((NUM_KEYPOINTS, 3))
     corners[:2, :2] = box[:2], box[:2] + box[2:]
     _, moved = crop_person(Image.new("RGB", (1, 1)), area.tolist(), corners, TILE, AROUND)
     (x0, y0), (x1, y1) = np.clip(moved[:2, :2], 0, np.array(TILE) - 1).tolist()
     ImageDraw.Draw(tile).rectangle([x0, y0, max(x0, x1), max(y0, y1)], outline="#D55E00", width=2)
-
-
