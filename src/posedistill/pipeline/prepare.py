@@ -227,7 +227,6 @@ def publish_train(params: Params, one: PersonSet, notes: list[Notes], out: Path)
         rows=rows,
         sources=[source.name for source in one.sources],
         input=list(params.input.size),
-        **({"teacher_input": list(params.teacher.input.size)} if params.teacher.input else {}),
         limits=asdict(crops.LIMITS),
         jpeg_quality=jpeg.QUALITY,
     )

@@ -253,6 +253,7 @@ def _train(training: Training, device: Device, group: distributed.Group, folder:
         world_size=group.size,
         for_gpu=device.cuda,
         teacher=training.teacher_input,
+        stored=params.input,
     ) as loader:
         result = fit(
             objective,

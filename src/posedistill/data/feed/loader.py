@@ -103,8 +103,9 @@ class TrainLoader:
     augment: the augmentation of each epoch. batch: the global batch, a multiple of world_size; each process gets its
     share of every batch, in order; the last, incomplete batch of an epoch is dropped. epochs: how many there will be
     (None: no end). workers: processes, 0 for none. for_gpu: the samples go to a GPU, which leaves median blurs to the
-    workers. teacher: another size at which the same views are needed, too. Raises UserError if the store is smaller
-    than a batch or prepared for neither size, or the augmentation goes beyond the stored crops.
+    workers. teacher: another size at which the same views are needed, too. stored: what the store must be prepared for
+    (default: input). Raises UserError if it is not, or is smaller than a batch, or if the augmentation goes beyond the
+    stored crops.
 
     The workers live as long as the loader, and go on with the next epoch while the last batches of one are used.
     """
@@ -123,14 +124,15 @@ class TrainLoader:
         world_size: int = 1,
         for_gpu: bool = False,
         teacher: Input | None = None,
+        stored: Input | None = None,
     ):
         for epoch in range(epochs or 1):
             LIMITS.check(augment(epoch), "augment")
-        served = [store.meta["input"], store.meta.get("teacher_input")]
-        if list(input.size) not in served:
+        wanted = stored or input
+        if store.meta["input"] != list(wanted.size):
             raise UserError(
                 f"{store.path} was prepared for an input of {'x'.join(map(str, store.meta['input']))} pixels, the "
-                f"settings say {input.height}x{input.width}: run the stage prepare again"
+                f"settings say {wanted.height}x{wanted.width}: run the stage prepare again"
             )
         if batch > len(store):
             raise UserError(f"train.batch: {batch}, but {store.path} holds {len(store)} persons; allowed: up to that")
