@@ -59,11 +59,11 @@ def test_confidence_of_what_is_no_number_is_0(calibration):
 
 
 def test_curve_is_isotonic_on_bin_means():
-    scores = np.repeat([0.0, 1.0, 2.0, 3.0], 150)
-    right = np.concatenate([np.arange(150) < n for n in (15, 90, 60, 150)])  # 1.0 and 2.0 break the order: pooled
+    scores = np.repeat([0.0, 1.0, 2.0, 3.0], 100)
+    right = np.concatenate([np.arange(100) < n for n in (10, 60, 40, 100)])  # 1.0 and 2.0 break the order: pooled
     curve = fit_curve(scores, right)
     assert curve.scores == (0.0, 1.0, 2.0, 3.0)
-    expected = (15.5 / 151, 75.5 / 151, 75.5 / 151, 150.5 / 151)
+    expected = (10.5 / 101, 50.5 / 101, 50.5 / 101, 100.5 / 101)
     assert curve.probabilities == pytest.approx(expected, abs=1e-4)
     assert curve(np.array([-9.0, 0.5, 9.0])) == pytest.approx(
         (expected[0], sum(expected[:2]) / 2, expected[3]), abs=1e-3
