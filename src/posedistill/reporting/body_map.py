@@ -1,6 +1,7 @@
 """A value for each of the 133 keypoints, drawn where it belongs: on a body, a face and two hands."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,8 +42,12 @@ _RIGHT_EYE_ORDER = (3, 2, 1, 0, 5, 4)  # mirrored points of an eye, in the order
 _FINGER_ANGLES = (52, 22, 4, -12, -28)  # degrees from straight up towards the thumb's side
 _FINGER_LENGTHS = (0.95, 1.45, 1.55, 1.45, 1.2)
 # What the four panels show, and their keypoints.
-_PANELS = (("body and feet", ("body", "foot")), ("face", ("face",)), ("right hand", ("righthand",)))
-_PANELS = (*_PANELS, ("left hand", ("lefthand",)))
+_PANELS: dict[str, tuple[str, ...]] = {
+    "body and feet": ("body", "foot"),
+    "face": ("face",),
+    "right hand": ("righthand",),
+    "left hand": ("lefthand",),
+}
 
 
 def layout() -> NDArray[np.float64]:
@@ -94,7 +99,7 @@ def body_map(
     norm = TwoSlopeNorm(0, -end, end) if signed else Normalize(0, end)
     figure, axes = plt.subplots(1, 4, figsize=(9, 4.2), gridspec_kw={"width_ratios": [3, 3, 2.2, 2.2]})
     places = layout()
-    for axis, (name, parts) in zip(axes, _PANELS, strict=True):
+    for axis, (name, parts) in zip(axes, _PANELS.items(), strict=True):
         which = np.concatenate([np.arange(PARTS[part].start, PARTS[part].stop) for part in parts])
         drawn = _draw(axis, places, values, which, norm, "BrBG" if signed else "cividis_r")
         mean = np.nanmean(values[which]) if np.isfinite(values[which]).any() else np.nan
@@ -114,7 +119,7 @@ def _draw(axes: Axes, places: NDArray, values: NDArray, which: NDArray, norm: No
     known = which[np.isfinite(values[which])]
     unknown = np.setdiff1d(which, known)
     axes.scatter(*places[unknown].T, s=size, facecolors="none", edgecolors="#BDBDBD", zorder=2)
-    style = {"cmap": colors, "norm": norm, "edgecolors": "#444444", "linewidths": 0.6, "zorder": 3}
+    style: dict[str, Any] = {"cmap": colors, "norm": norm, "edgecolors": "#444444", "linewidths": 0.6, "zorder": 3}
     drawn = axes.scatter(*places[known].T, c=values[known], s=size, **style)
     axes.set_aspect("equal")
     axes.margins(0.12)

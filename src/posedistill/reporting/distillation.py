@@ -1,5 +1,7 @@
 """Figures of a distillation: decay, shares of the terms, agreement of teacher and student."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -65,7 +67,7 @@ def shares_figure(history: pd.DataFrame) -> Figure:
     seen = history[["epoch", *gradients.values()]].dropna()
     total = seen[list(gradients.values())].sum(axis=1).clip(lower=1e-12)
     for name, column in gradients.items():
-        style = {"color": TERM_COLORS[name], "marker": TERM_MARKERS[name], "label": TERM_NAMES[name]}
+        style: dict[str, Any] = {"color": TERM_COLORS[name], "marker": TERM_MARKERS[name], "label": TERM_NAMES[name]}
         right.plot(seen["epoch"], 100 * seen[column] / total, TERM_STYLES[name], **style)
     right.set(title="Share of the gradient norm, %", ylim=(0, 100))
     epoch_ticks(right, round(float(history["epoch"].max())))

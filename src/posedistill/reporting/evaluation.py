@@ -180,7 +180,11 @@ def oks_figure(oks: Mapping[str, NDArray]) -> Figure:
         if not len(present):
             continue
         share = 100 * (1 - np.arange(len(present)) / len(present))
-        style = {"color": PART_COLORS[part], "lw": 2.6 if part == "wholebody" else 1.6, "linestyle": PART_STYLES[part]}
+        style: dict[str, Any] = {
+            "color": PART_COLORS[part],
+            "lw": 2.6 if part == "wholebody" else 1.6,
+            "linestyle": PART_STYLES[part],
+        }
         axes.plot([0, *present, 100], [100, *share, 0], drawstyle="steps-pre", label=PART_NAMES[part], **style)
     axes.set(xlim=(0, 100), ylim=(0, 100), title="Persons whose OKS is at least x, each from its own box")
     axes.set(xlabel="OKS, %", ylabel="persons, %")
