@@ -46,7 +46,9 @@ def judge_persons(setting: Setting, models: Sequence[Path], persons: int, folder
     if not (Path(setting.body) / ASSET).is_file():
         raise UserError(f"{printable(Path(setting.body) / ASSET)}: there is no such file; it is part of assets/body")
     names = model_names(models)
-    sums = [sha256_file(path) for path in models if load(path, setting.device)]
+    for path in models:
+        load(path, setting.device)  # what cannot be used ends the command before the work begins
+    sums = [sha256_file(path) for path in models]
     parts = folder / setting.key()
     files = [[parts / f"{index:05d}-{sha[:16]}.npz" for sha in sums] for index in range(persons)]
 
