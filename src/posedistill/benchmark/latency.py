@@ -1,4 +1,4 @@
-"""Latency of a prediction over batch sizes: PyTorch and onnxruntime side by side, in alternation."""
+"""Latency of a prediction over batch sizes: PyTorch and onnxruntime (fp32, fp16, int8) in alternation."""
 
 import argparse
 import tempfile
@@ -15,6 +15,7 @@ from posedistill.benchmark.machine import add_output, output_path, parse_size, r
 from posedistill.devices import choose_device
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
+from posedistill.export.precision import to_half, to_int8
 from posedistill.models.macs import parameters_and_macs
 from posedistill.models.onnx_model import OnnxModel
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
@@ -79,7 +80,13 @@ def latency_rows(
     }
     pytorch = model.to(device).eval()
     runtimes: dict[str, nn.Module] = {"pytorch": pytorch, "onnxruntime": onnx_model}
-    where = {"pytorch": device, "onnxruntime": "cuda" if onnx_model.provider.startswith("CUDA") else "cpu"}
+    for precision, content in _precisions(onnx_path, model.input_size).items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.onnx")
+            path.write_bytes(content)
+            runtimes[f"onnxruntime {precision}"] = OnnxModel(path, threads=threads, device=device)
+    on_card = onnx_model.provider.startswith("CUDA")
+    where = {name: device if name == "pytorch" else "cuda" if on_card else "cpu" for name in runtimes}
     rows = []
     for batch in batches:
         images = torch.zeros(batch, 3, *model.input_size, device=device).normal_(
@@ -102,6 +109,13 @@ def latency_rows(
                 }
             )
     return rows
+
+
+def _precisions(onnx_path: str | Path, input_size: tuple[int, int]) -> dict[str, bytes]:
+    """The file in fp16 and int8. Ranges come from noise, since times do not depend on values."""
+    content = Path(onnx_path).read_bytes()
+    noise = np.random.default_rng(0).standard_normal((2, 3, *input_size), np.float32)
+    return {"fp16": to_half(content), "int8": to_int8(content, noise)}
 
 
 def _synchronize(images: Tensor) -> None:
