@@ -40,6 +40,8 @@ STALE = {
     "augment.box_padding": TRAINED,
     "teacher": TEACHER,
     "teacher.size": TEACHER,
+    "teacher.input": ALL,  # prepare keeps enough pixels for it
+    "teacher.more": STAGE1,
     "student": BASELINE | STAGE1,
     "student.clip_norm": BASELINE,  # the distillations use loss.clip_norm
     "train": TRAINED,
@@ -49,6 +51,7 @@ STALE = {
     "loss.decay": STAGE1,
     "loss.logit_on": STAGE1,
     "loss.feature_reduction": STAGE1,
+    "loss.extra": STAGE1,
     "loss.reference_batch": TRAINED,
     "loss.clip_norm": STAGE1,
     "stage2": STAGE2,
