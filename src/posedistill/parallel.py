@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -59,6 +60,7 @@ def in_parts(function: Callable[[Task], Result], tasks: Iterator[Task], workers:
 
 def _start(parent: int) -> None:
     end_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all processes: one line is enough, the parent's
     import cv2
 
     cv2.setNumThreads(1)
