@@ -16,6 +16,7 @@ from torch import Tensor
 
 from posedistill.data.feed.augment import sample_train
 from posedistill.data.feed.device_augment import MEAN, STD, to_model_input
+from posedistill.data.feed.pixel_changes import enlarged
 from posedistill.data.store.arrow import TrainStore
 from posedistill.keypoints import NAMES, PARTS, UPPER_BODY
 from posedistill.losses import INVERSE_TEMPERATURE, Pair
@@ -148,9 +149,8 @@ def _batch(params: Params, stage: str, train: str, view: Input | None = None) ->
     images = to_model_input(torch.from_numpy(np.stack([one.image for one in samples])), changes)
     seen = None
     if view is not None:
-        seen = to_model_input(
-            torch.from_numpy(np.stack([one.teacher_image for one in samples if one.teacher_image is not None])), changes
-        )
+        larger = torch.from_numpy(np.stack([one.teacher_image for one in samples if one.teacher_image is not None]))
+        seen = to_model_input(larger, enlarged(changes, view.height / params.input.height))
     return images, keypoints, seen
 
 
