@@ -16,19 +16,20 @@ from posedistill.keypoints import FLIP_INDICES, PARTS
 
 LEAST = 0.05  # candidates that are less sure are not listed
 SURE = 0.8  # from here on a finding is called sure
+LIKELY = 0.5  # from here on a finding explains others, however sure those are
 MARGIN = 0.05  # of the points' extent, added on each side of a proposed box
 VISIBLE = 2.0  # the third value of proposed points
 
 
 def explained(found: Sequence[Candidate], sure: np.ndarray, labelled: Mapping[int, int]) -> np.ndarray:
-    """Probabilities, 0 where a surer finding of the annotation says why. labelled: labelled points by annotation."""
+    """Probabilities, 0 where a likely or surer finding of the annotation says why. labelled: points by annotation."""
     best: dict[int, dict[tuple[str, str], float]] = {}
     for one, p in zip(found, sure):
         identity = one.identity if one.kind != "double" else removed(one, labelled)
         mine = best.setdefault(identity, {})
         mine[one.kind, one.part] = max(mine.get((one.kind, one.part), 0.0), float(p))
-    kept = [_reason(one, best.get(one.identity, {})) <= p for one, p in zip(found, sure)]
-    return np.where(kept, sure, 0.0)
+    reasons = [_reason(one, best.get(one.identity, {})) for one in found]
+    return np.where([reason < LIKELY and reason <= p for reason, p in zip(reasons, sure)], sure, 0.0)
 
 
 def _reason(one: Candidate, best: Mapping[tuple[str, str], float]) -> float:

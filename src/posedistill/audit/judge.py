@@ -9,7 +9,7 @@ measures; its weights were fitted on rendered people with injected faults (`tune
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,12 @@ def _shifted(one: Candidate, z: Scale) -> Features:
     known = np.isfinite(m["gap"])
     return {
         "gap": z(one, "gap"),
-        "gap_size": np.log(m["gap"] + 0.02) - np.log(0.02) if known else 0.0,
-        "no_gap": float(not known),
         "away": z(one, "away"),
         "away_without_gap": 0.0 if known else z(one, "away"),
-        "differ": z(one, "differ"),
+        "agree": -z(one, "differ"),
         "closed": _gain(m["closed"]),
         "moved": _gain(m["moved"]),
-        "here": -m["here"] / 4,
-        "sure": z(one, "sure"),
-        "far": float(np.clip(np.log(m["gap"] + 0.02), -4, 3) > 0.2) if known else 0.0,
+        "unlikely": -m["here"] / 4,
     }
 
 
@@ -111,21 +107,22 @@ def _other_person(one: Candidate, z: Scale) -> Features:
         "fits_other": -np.log(min(m["other_gap"], 10.0) + 0.05),
         "on_other": -np.log(min(m["other"], 10.0) + 0.05),
         "away": z(one, "away"),
-        "here": -m["here"] / 4,
+        "unlikely": -m["here"] / 4,
     }
 
 
 def _unlabelled(one: Candidate, z: Scale) -> Features:
     m = one.measures
+    known = np.isfinite(m["gap"])
     return {
         "sure": z(one, "sure"),
         "low": z(one, "low"),
-        "spread": z(one, "spread"),
-        "gap": z(one, "gap"),
-        "no_gap": float(not np.isfinite(m["gap"])),
+        "steady": -z(one, "spread"),
+        "body_labelled": float(known),
+        "at_body": -z(one, "gap") if known else 0.0,
         "inside": m["inside"],
-        "size": np.log(m["size"]),
         "pixels": np.log(m["pixels"]),
+        "small": -np.log(m["size"]),
     }
 
 
@@ -187,24 +184,38 @@ def probabilities(found: Sequence[Candidate], fitted: Mapping[str, Any] | None =
             sure[i] = float(min(1.0, one.measures["beyond"]))
             continue
         kind = fitted["kinds"][one.kind]
-        score = kind["bias"] + sum(kind["weights"][name] * x for name, x in FEATURES[one.kind](one, z).items())
+        score = kind["bias"] + _weighed(kind["weights"], FEATURES[one.kind](one, z))
         sure[i] = 1 / (1 + np.exp(-np.clip(score, -30, 30)))
     return sure
 
 
-def fit(sets: Sequence[tuple[Sequence[Candidate], np.ndarray]]) -> dict[str, Any]:
-    """Weights from data sets with known faults: candidates and whether each is one. As `weights()` returns them."""
-    usual = scatter_of([one for found, _ in sets for one in found])
+def _weighed(slopes: Mapping[str, float], features: Features) -> float:
+    return sum(slope * features[name] for name, slope in slopes.items())
+
+
+def fit(found: Sequence[Candidate], is_fault: np.ndarray, faulty: Collection[int]) -> dict[str, Any]:
+    """Weights from a data set with known faults: whether each candidate is one, and the annotations that have any.
+
+    As `weights()` returns them. Every feature is larger, the more the label looks like the fault; those that would get
+    a negative weight beside the others are dropped, since that would be a quirk of the data. Boxes and parts of persons
+    with other faults are left out: what makes them look wrong is sorted out by `findings.explained`.
+    """
+    usual = scatter_of(found)
+    z = Scale(usual, usual)
     kinds = {}
     for kind, features in FEATURES.items():
-        rows, truth = [], []
-        for found, is_fault in sets:
-            z = Scale(scatter_of(found), usual)
-            mine = [i for i, one in enumerate(found) if one.kind == kind]
-            rows += [features(found[i], z) for i in mine]
-            truth += [bool(is_fault[i]) for i in mine]
+        mine = [i for i, one in enumerate(found) if one.kind == kind]
+        if kind in ("box", "shifted"):
+            mine = [i for i in mine if is_fault[i] or found[i].identity not in faulty]
+        rows = [features(found[i], z) for i in mine]
+        truth = [bool(is_fault[i]) for i in mine]
         names = list(rows[0])
-        bias, slopes = _logistic(np.array([[row[name] for name in names] for row in rows]), np.array(truth, float))
+        while True:
+            bias, slopes = _logistic(np.array([[row[name] for name in names] for row in rows]), np.array(truth, float))
+            kept = [name for name, slope in zip(names, slopes) if slope > 0]
+            if len(kept) == len(names):
+                break
+            names = kept
         kinds[kind] = {"bias": bias, "weights": dict(zip(names, slopes))}
     return {"kinds": kinds, "scatter": {key: [round(v, 4) for v in row] for key, row in usual.items()}}
 

@@ -157,7 +157,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         project.enter()
         trial = run_trial(load(options.model, flip_test=True), TUNING, options.pictures, clean=False)
-        fitted = fit([(trial.faulty.candidates, trial.truth())])
+        faulty = {fault["annotation_id"] for fault in trial.faults}
+        fitted = fit(trial.faulty.candidates, trial.truth(), faulty)
         write_atomic(WEIGHTS, json.dumps(fitted, indent=1) + "\n")
     except UserError as error:
         print(error, file=sys.stderr)
