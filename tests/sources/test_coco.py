@@ -1,7 +1,6 @@
 """Annotation files: what is kept, what is dropped and why, and what is an error."""
 
 import copy
-import json
 
 import numpy as np
 import orjson
@@ -30,21 +29,6 @@ def read(path):
 
 def read_ground_truth(path):
     return coco.read_annotations(path, locate, Funnel("test"), ground_truth=True)[1]
-
-
-@pytest.fixture
-def content(tmp_path, write_coco):
-    return write_coco(tmp_path, images=2, persons=3)
-
-
-@pytest.fixture
-def save(tmp_path):
-    def save(content):
-        path = tmp_path / "annotations.json"
-        path.write_text(json.dumps(content))
-        return path
-
-    return save
 
 
 def test_reads_what_the_published_loader_reads(shared):

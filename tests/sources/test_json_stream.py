@@ -18,21 +18,6 @@ def whole(path):
     return {**entries, "annotations": list(annotations)}
 
 
-@pytest.fixture
-def content(tmp_path, write_coco):
-    return write_coco(tmp_path, images=2, persons=3)
-
-
-@pytest.fixture
-def save(tmp_path):
-    def save(content):
-        path = tmp_path / "annotations.json"
-        path.write_text(json.dumps(content))
-        return path
-
-    return save
-
-
 @pytest.mark.parametrize(
     "text",
     [

@@ -7,6 +7,7 @@ Nothing is written in place: parts are complete when they appear, `store.json` i
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,16 @@ def _read_meta(folder: Path, kind: str) -> dict[str, Any]:
     return meta
 
 
+def _refused(error: Exception) -> bool:
+    """Whether the machine is at its limit (threads, memory, open files) rather than the file damaged or missing.
+
+    Arrow has no class of its own for a thread that does not start. Damage has no errno.
+    """
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.ENOENT)
+    return isinstance(error, MemoryError) or type(error) is pa.ArrowException
+
+
 class _Part:
     """One memory-mapped Arrow file; columns as NumPy views, without copies."""
 
@@ -172,6 +183,8 @@ class _Part:
         try:
             self.batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
         except (pa.ArrowException, OSError) as error:
+            if _refused(error):
+                raise UserError(f"cannot read the prepared file {path}, which may be whole: {error}") from error
             raise UserError(f"the prepared file {path} is damaged or missing ({error}): run prepare again") from error
 
     def slices(self, name: str) -> tuple[NDArray[np.int64], Any]:
