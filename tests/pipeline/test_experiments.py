@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from clone import Clone
@@ -101,6 +102,25 @@ def test_ended_ten_times_a_stage_at_random_points_by_any_signal(project, tmp_pat
         assert len(saved) == len(set(saved)), "a finished epoch was repeated"
     patterns = ("prepared/**/*", MODELS, "reports/curves/*")
     assert clone.hashes(*patterns) == project.hashes(*patterns)
+
+
+def test_the_verdict_on_losses_is_interrupted_and_continued(project):
+    """`make verdict` in DVC's queue, with a second and a larger teacher; its table has a row for every loss."""
+    command = [sys.executable, "-m", "posedistill.experiments", "verdict", "--seeds", "0"]
+    environment = project.environment() | {"PYTHONPATH": str(project.folder / "src")}
+    first = subprocess.Popen(command, cwd=project.folder, env=environment)
+    before = len(list(project.checkpoints.glob("stage1-*/steps.log")))
+    while first.poll() is None and len(list(project.checkpoints.glob("stage1-*/steps.log"))) == before:
+        time.sleep(0.1)
+    first.send_signal(signal.SIGINT)
+    assert first.wait() == 130
+    subprocess.run(command, cwd=project.folder, env=environment, check=True)
+    found = json.loads((project.folder / "reports" / "metrics" / "verdict.json").read_text())
+    assert {"logits", "both", "stages", "standardised", "bones", "teachers", "larger"} <= set(found["texts"])
+    assert all(cost > 1 for cost in found["costs"].values())
+    assert len(found["differences"]) == 2 * len(found["texts"])
+    assert unfinished(project) == []
+    project.git("restore", ".")
 
 
 def test_students_learn_from_the_teacher_alone(project):

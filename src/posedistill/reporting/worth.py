@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from posedistill.reporting import seeds
 from posedistill.reporting.comparison import draw_difference
-from posedistill.reporting.curves import panels
+from posedistill.reporting.curves import nothing_figure, panels
 from posedistill.reporting.tables import Table, row_table
 from posedistill.reporting.verdict import KINDS, Compared
 
@@ -51,6 +51,8 @@ def _above(one: Compared) -> str:
 def worth_figure(results: Mapping[str, Any]) -> Figure:
     """The same as points with intervals, on one axis for both panels; strokes: each seed."""
     rows = judged(results)
+    if not rows:
+        return nothing_figure("no results yet")
     figure, axes = panels(2, 1.3 + 0.36 * len(rows))
     shown = [one for pair in rows.values() for one in pair]
     ends = [end for one in shown for end in (one.difference.low, one.difference.high, *one.seeds)]
