@@ -1,5 +1,6 @@
 """Formulas as images, and pages that hold all they need."""
 
+import json
 import re
 from pathlib import Path
 
@@ -40,10 +41,31 @@ def test_pages_load_nothing(tmp_path: Path):
     assert "<script" not in text
     assert "cdnjs" not in text and "unpkg" not in text
     assert not re.search(r"""(src|href)=["']https?:|url\(["']?https?:|@import""", text)
-    assert "<details>" in text
+    assert 'id="show-code"' in text and text.count('class="report-code"') == 1
     alternatives = [image["alt"] for image in BeautifulSoup(text, "html.parser").select("img[src*=AAAA]")]
     assert alternatives == ['A "png" of people', 'A "jpeg" of people']
-    assert "01_a.html" in (tmp_path / "out" / "index.html").read_text()
+    assert '<a href="01_a.html">Title</a>' in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_first_page_has_the_result_the_order_and_what_each_answers(tmp_path: Path):
+    names = {
+        "01_prepare": "1. Prepare",
+        "07_compare": "7. Compare",
+        "06_evaluate-stage1": "6. Evaluate",
+        "20_own": "20. Own",
+    }
+    for name, title in names.items():
+        cell = nbformat.v4.new_markdown_cell(f"# {title}\n\n**What.** It does\n{title}. **Why.** Because.")
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+    (tmp_path / "metrics").mkdir()
+    models = {"stage1": {"wholebody": 0.085, "mean_oks": {"wholebody": 0.445}}}
+    (tmp_path / "metrics" / "summary.json").write_text(json.dumps(models))
+    page = html.index_page(tmp_path, sorted(tmp_path.glob("*.ipynb")))
+    soup = BeautifulSoup(page, "html.parser")
+    links = [link["href"].removesuffix(".html") for link in soup.select("a")]
+    assert links == ["07_compare", "01_prepare", "06_evaluate-stage1", "20_own"]
+    assert soup.select("li")[2].get_text() == "6. Evaluate: stage 1. It does 6. Evaluate."
+    assert [cell.get_text() for cell in soup.select("td")] == ["stage 1", "44.5", "8.5"]
 
 
 def test_no_reports_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -79,10 +79,10 @@ def test_further_validation_sets_are_compared_by_themselves(evaluated: None):
 def test_the_answer_quotes_the_seeds_if_they_belong_to_the_run(evaluated: None):
     found = compare_models(samples=20, seed=0)
     text = models.answer(found, seeds.of_this_run(found.metrics))
-    assert "0.60 M parameters" in text and "validation set rendered" in text
+    assert "0.60 M parameters" in text and "validation set “rendered”" in text
     assert "stage 1 − baseline" in text and "in this one training" in text and "teacher −" not in text
     gain = {
-        "pooled": {part: (0.05, 0.04, 0.06) for part in models.PARTS},
+        "pooled": dict.fromkeys(models.PARTS, (0.05, 0.04, 0.06)),
         "seeds": {"0": [0.05, 0, 0], "1": [0.04, 0, 0]},
     }
     several = {model: {"0": metrics, "1": metrics} for model, metrics in found.metrics.items()}

@@ -99,6 +99,8 @@ def test_gains_lie_where_they_were_put(truth: dict):
     gained = gains.point_gains(paired, "stage1")
     assert np.isnan(gained[PARTS["foot"]]).all()
     assert gained[PARTS["body"]] == pytest.approx(0) and (gained[PARTS["lefthand"].start :] > 5).all()
+    (figure,) = gains.gain_maps(paired, ("stage1",)).values()
+    assert figure.get_suptitle() == "stage 1 − baseline: gain in similarity"
     image = found["baseline"].truth.image[paired["baseline"].person]
     frame = gains.gain_table(paired, image, rates, 50, 0, ("stage1",)).frame
     assert frame.loc["face", "stage 1 [95 %]"] == "0.0 [0.0, 0.0]"

@@ -118,9 +118,10 @@ def _draw(axes: Axes, places: NDArray, values: NDArray, which: NDArray, norm: No
     size = 70 if len(which) < 40 else 42
     known = which[np.isfinite(values[which])]
     unknown = np.setdiff1d(which, known)
-    axes.scatter(*places[unknown].T, s=size, facecolors="none", edgecolors="#BDBDBD", zorder=2)
+    x, y = places.T
+    axes.scatter(x[unknown], y[unknown], s=size, facecolors="none", edgecolors="#BDBDBD", zorder=2)
     style: dict[str, Any] = {"cmap": colors, "norm": norm, "edgecolors": "#444444", "linewidths": 0.6, "zorder": 3}
-    drawn = axes.scatter(*places[known].T, c=values[known], s=size, **style)
+    drawn = axes.scatter(x[known], y[known], c=values[known], s=size, **style)
     axes.set_aspect("equal")
     axes.margins(0.12)
     axes.invert_yaxis()

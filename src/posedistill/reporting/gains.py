@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from posedistill.data.store.arrow import TrainStore
 from posedistill.evaluation.bootstrap import draws
 from posedistill.keypoints import PART_NAMES, PARTS
+from posedistill.reporting.body_map import body_map
 from posedistill.reporting.comparison import Difference
 from posedistill.reporting.curves import panels
 from posedistill.reporting.style import MODEL_NAMES, PART_COLORS
@@ -32,6 +33,18 @@ def point_gains(paired: Mapping[str, Paired], model: str, baseline: str = "basel
         difference = paired[model].similarity - paired[baseline].similarity
         count = np.isfinite(difference).sum(axis=0)
         return np.where(count > 0, 100 * np.nansum(difference, axis=0) / np.maximum(count, 1), np.nan)
+
+
+def gain_maps(paired: Mapping[str, Paired], models: Sequence[str] = STUDENTS) -> dict[str, Figure]:
+    """Each model's gain over the baseline drawn on the body, all on one scale: model → figure."""
+    values = {model: point_gains(paired, model) for model in models}
+    present = np.abs(np.concatenate(list(values.values())))
+    present = present[np.isfinite(present)]
+    limit = float(np.percentile(present, 98)) if len(present) else None
+    return {
+        model: body_map(one, f"{MODEL_NAMES[model]} − baseline: gain in similarity", "points", signed=True, limit=limit)
+        for model, one in values.items()
+    }
 
 
 def gain_table(

@@ -90,7 +90,7 @@ def _where(comparison: Comparison) -> str:
     """The validation set with its n: "525 persons in 400 images of the validation set rendered"."""
     found = next(iter(comparison.metrics.values()))
     counts = [f"{found[what]:,} {what}" for what in ("persons", "images") if what in found]
-    return f"{' in '.join(counts)} of the validation set {found['val_set']}"
+    return f"{' in '.join(counts)} of the validation set “{found['val_set']}”"
 
 
 def answer(comparison: Comparison, results: Mapping[str, Any] | None = None) -> str:
@@ -108,7 +108,7 @@ def answer(comparison: Comparison, results: Mapping[str, Any] | None = None) -> 
         f"**Compared**: one network of {size / 1e6:.2f} M parameters, trained alone (baseline), under a teacher "
         "(stage 1), and with a new head after that (stage 1 + 2).",
         f"**On**: {_where(comparison)}.",
-        f"**Result**, whole-body mean OKS: {order}"
+        f"**Result** of this run, whole-body mean OKS: {order}"
         + (
             f"; the teacher, {metrics['teacher']['parameters'] / size:.1f} times as large, {oks['teacher']:.1f} %."
             if "teacher" in metrics
@@ -120,10 +120,8 @@ def answer(comparison: Comparison, results: Mapping[str, Any] | None = None) -> 
 
 
 def _surest(comparison: Comparison, results: Mapping[str, Any] | None) -> list[Compared]:
-    """The comparisons of students: over the seeds where there are such, else of this run."""
-    found = seeds.compared({"persons": comparison.persons, **results}) if results else []
-    known = {one.title for one in found}
-    found += [one for one in compared(comparison) if one.title not in known]
+    """The comparisons of students: over the seeds if there are such, else of this run."""
+    found = seeds.compared({"persons": comparison.persons, **results}) if results else compared(comparison)
     return [one for one in found if not one.title.startswith("teacher")]
 
 

@@ -98,7 +98,8 @@ class Table:
             for i, cell in enumerate(head)
         )
         notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
-        return f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n{notes}"
+        table = f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
+        return f'<div style="overflow-x: auto">{table}</div>\n{notes}'  # a wide one scrolls instead of being cut
 
     def __repr__(self) -> str:
         return self.markdown()
