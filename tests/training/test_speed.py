@@ -6,10 +6,14 @@ import pytest
 import torch
 from test_distillation import inputs, stage1, stage2
 from torch.utils._python_dispatch import TorchDispatchMode
-from training_fakes import CPU, batches_of, folder, model, plan, supervised
+from training_fakes import CPU, batches_of, folder, model, plan, same_weights, supervised
 
+from posedistill.data.feed import device_augment
+from posedistill.models import build_rtmpose
+from posedistill.models.cspnext import CSPNeXtBlock
 from posedistill.params import Loss
 from posedistill.training import loop
+from posedistill.training.compiled import compile_regions, prepare_compiler, regions
 from posedistill.training.frozen import frozen
 from posedistill.training.loop import fit
 from posedistill.training.stage1 import Stage1
@@ -84,23 +88,89 @@ def test_bfloat16_computes_losses_in_float32_near_those_of_float32():
         )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("build", [supervised, stage1, stage2])
-def test_a_step_is_one_graph_for_all_epochs(build):
-    """Nothing in it that torch.compile would break at, nor anything that it would compile anew in the next epoch."""
-    objective = build().train()
-    images, keypoints = inputs()
-    graphs = []
+class Graphs:
+    """A backend of torch.compile that runs what it is given as it is, and keeps it."""
 
-    def backend(graph, example):
-        graphs.append(graph)
+    def __init__(self) -> None:
+        self.kept = []
+
+    def __call__(self, graph, example):
+        self.kept.append(graph)
         return graph.forward
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [supervised, stage1, stage2])
+def test_regions_are_compiled_once_for_all_epochs_and_give_the_same(build):
+    """Nothing in them that torch.compile would break at, nor anything that it would compile anew in the next epoch."""
+    objective, graphs = build().train(), Graphs()
+    objective.start_epoch(0, 4)
+    images, keypoints = inputs()
+    expected, _, _ = objective(images, keypoints)
+    names = list(objective.state_dict())
     torch._dynamo.reset()
-    compiled = torch.compile(objective.forward, backend=backend, fullgraph=True)
-    for epoch in range(4):
+    torch._dynamo.utils.counters.clear()
+    objective.compile(backend=graphs)
+    found, _, _ = objective(images, keypoints)
+    for name, term in expected.items():
+        torch.testing.assert_close(found[name], term, rtol=1e-4, atol=1e-7)
+    first = len(graphs.kept)
+    for epoch in (1, 2):
         objective.start_epoch(epoch, 4)
-        terms, _, _ = compiled(images, keypoints)
-    assert len(graphs) == 1
-    objective.start_epoch(3, 4)
-    torch.testing.assert_close(terms["total"], objective(images, keypoints)[0]["total"], rtol=1e-3, atol=1e-7)
+        objective(images, keypoints)[0]["total"].backward()
+    assert len(graphs.kept) == first > 0
+    assert not torch._dynamo.utils.counters["graph_break"]
+    with torch.compiler.set_stance("force_eager"):  # as the loop does for its look in eval mode
+        objective.evaluated_terms(images, keypoints)
+    assert len(graphs.kept) == first
+    assert list(objective.state_dict()) == names
+    assert all(parameter.grad is not None for parameter in objective.parameters())
+
+
+@pytest.mark.slow
+def test_blocks_of_the_same_shapes_share_their_code():
+    """The published size m has 12 blocks in four stages."""
+    torch.manual_seed(0)
+    network, graphs = build_rtmpose("m", (64, 64)).eval(), Graphs()
+    torch._dynamo.reset()
+    prepare_compiler()
+    compile_regions(network, backend=graphs, dynamic=False)
+    blocks = [part for part in regions(network) if isinstance(part, CSPNeXtBlock)]
+    with torch.no_grad():
+        for block in blocks:
+            block(torch.zeros(1, block.conv1.conv.in_channels, 8, 8))
+    assert (len(blocks), len(graphs.kept)) == (12, 4)
+
+
+@pytest.mark.slow
+def test_changes_of_the_pixels_are_one_graph_that_makes_no_constants():
+    """Each would be a copy to the GPU that waits for all before it."""
+    images = torch.randint(0, 255, (2, 32, 32, 3), dtype=torch.uint8)
+    changes = torch.rand(2, 9)
+
+    def on_gpu(images, changes):  # the way of `to_model_input` there
+        return device_augment.normalise(device_augment.apply_torch(images, changes))
+
+    expected, graphs = on_gpu(images, changes), Graphs()
+    torch._dynamo.reset()
+    compiled = torch.compile(on_gpu, backend=graphs, fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(images, changes), expected)
+    (graph,) = graphs.kept
+    assert torch.tensor not in [node.target for node in graph.graph.nodes]
+
+
+@pytest.mark.slow
+def test_a_compiled_training_ends_with_the_weights_of_a_plain_one(tmp_path, monkeypatch):
+    """The compiler's own part replaced by plain execution."""
+    monkeypatch.setenv("POSEDISTILL_CHECKPOINTS", str(tmp_path))
+    p = plan(epochs=2, steps_per_epoch=2, batch=2)
+    torch._dynamo.reset()
+    results = []
+    for compiles in (False, True):
+        objective = stage1()
+        if compiles:
+            compile_all = objective.compile
+            monkeypatch.setattr(objective, "compile", lambda: compile_all(backend="eager"))
+        device = dataclasses.replace(CPU, compile=compiles)
+        results.append(fit(objective, p, batches_of(p), device, folder(tmp_path / str(compiles))).model)
+    assert same_weights(*results)

@@ -14,8 +14,3 @@ def frozen(module: Module, device: Device) -> Module:
         return module
     copy = device.place(fold_batch_norm(module))
     return copy.to(device.precision) if device.precision != torch.float32 else copy
-
-
-def inference_context() -> torch.no_grad | torch.inference_mode:
-    """The context for calling frozen networks. torch.compile supports only `no_grad`."""
-    return torch.no_grad() if torch.compiler.is_compiling() else torch.inference_mode()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from posedistill.data.feed.device_augment import to_model_input
+from posedistill.data.feed.device_augment import compiled_model_input, to_model_input
 from posedistill.data.feed.loader import Batch
 from posedistill.data.feed.pixel_changes import enlarged
 from posedistill.devices import Device
@@ -21,6 +21,7 @@ from posedistill.models.rtmpose import RTMPose
 from posedistill.progress import Lines, progress
 from posedistill.training import distributed
 from posedistill.training.checkpoints import RunFolder, Writer
+from posedistill.training.compiled import prepare_compiler
 from posedistill.training.distributed import Group
 from posedistill.training.ema import MovingAverage
 from posedistill.training.metrics import Meter, accuracy, agreement
@@ -149,8 +150,12 @@ class _Loop:
         if state := writer.folder.load_last():
             self.load_state_dict(state)
         self.first_step, self.start = self.step, time.monotonic()
+        self.model_input = to_model_input
         if device.compile:
+            prepare_compiler()
             objective.compile()
+            if device.cuda:
+                self.model_input = compiled_model_input(device.device)
         self.forward = distributed.wrap(objective, device.device, group)
         objective.train()
 
@@ -216,7 +221,7 @@ class _Loop:
         """One optimiser step: the gradients of the micro-batches add up to the gradient of the whole batch."""
         set_lr(self.optimizer, self.plan.schedule.at(self.step))
         measured = self.loss_read_due(self.step + 1)
-        for inputs, share, last in _micro_batches(batch, self.device, self.parameters[0].dtype):
+        for inputs, share, last in self.micro_batches(batch):
             with _no_gradient_exchange(self.forward, until=last):
                 with self.device.autocast():
                     terms, prediction, teacher = self.forward(*inputs)
@@ -237,6 +242,24 @@ class _Loop:
         self.step += 1
         self.meter.end_step(self.step)
 
+    def micro_batches(self, batch: Batch) -> Iterator[tuple[tuple[Tensor, ...], float, bool]]:
+        """The batch in parts, on the device: what the objective takes (images [b, 3, H, W], keypoints [b, K, 3], and
+        the teacher's images where they are of another size), the part's share of the batch, and whether it is the
+        last."""
+        size, device, dtype = len(batch.images), self.device, self.parameters[0].dtype
+        part = device.micro_batch or size
+        for start in range(0, size, part):
+            images, keypoints, changes = (
+                values[start : start + part].to(device.device, non_blocking=True)
+                for values in (batch.images, batch.keypoints, batch.changes)
+            )
+            inputs = [device.layout(self.model_input(images, changes).to(dtype)), keypoints]
+            if batch.teacher_images is not None:
+                larger = batch.teacher_images[start : start + part].to(device.device, non_blocking=True)
+                factor = larger.shape[1] / images.shape[1]
+                inputs.append(device.layout(self.model_input(larger, enlarged(changes, factor)).to(dtype)))
+            yield tuple(inputs), len(images) / size, start + part >= size
+
     def read_loss(self, bar: tqdm | Lines) -> None:
         """Show the loss, write a row of the curves when one is due; UserError if a loss was not finite."""
         if (bad := self.meter.first_bad_step(self.group)) is not None:
@@ -254,7 +277,9 @@ class _Loop:
 
     def validate(self, validate: Callable[[RTMPose], Mapping[str, float]] | None) -> None:
         """Complete the last row with gradient norms and what `validate` gives, and remember the best model."""
-        with self.device.autocast():
+        # Compiling for one look at a few persons in eval mode would take longer than all looks.
+        eager = torch.compiler.set_stance("force_eager") if self.device.compile else nullcontext()
+        with eager, self.device.autocast():
             loss, norms = self.objective.evaluated_terms(*self.probe)
         self.rows[-1] |= norms
         if not math.isfinite(loss):
@@ -278,26 +303,6 @@ class _Loop:
             f"learning rate {plan.schedule.lr:g} and gradient clip {plan.clip_norm or 'off'}; lower {lr} or set "
             f"{clip_norm}; {self.writer.folder.last_good()}"
         )
-
-
-def _micro_batches(
-    batch: Batch, device: Device, dtype: torch.dtype
-) -> Iterator[tuple[tuple[Tensor, ...], float, bool]]:
-    """The batch in parts, on the device: what the objective takes (images [b, 3, H, W], keypoints [b, K, 3], and the
-    teacher's images where they are of another size), the part's share of the batch, and whether it is the last."""
-    size = len(batch.images)
-    part = device.micro_batch or size
-    for start in range(0, size, part):
-        images, keypoints, changes = (
-            values[start : start + part].to(device.device, non_blocking=True)
-            for values in (batch.images, batch.keypoints, batch.changes)
-        )
-        inputs = [device.layout(to_model_input(images, changes).to(dtype)), keypoints]
-        if batch.teacher_images is not None:
-            larger = batch.teacher_images[start : start + part].to(device.device, non_blocking=True)
-            factor = larger.shape[1] / images.shape[1]
-            inputs.append(device.layout(to_model_input(larger, enlarged(changes, factor)).to(dtype)))
-        yield tuple(inputs), len(images) / size, start + part >= size
 
 
 def _no_gradient_exchange(forward: nn.Module, until: bool) -> AbstractContextManager:

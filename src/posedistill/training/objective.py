@@ -1,6 +1,7 @@
 """What a training minimises, as the loop sees it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from posedistill.losses import Pair
 from posedistill.models import simcc
 from posedistill.models.rtmpose import RTMPose
+from posedistill.training.compiled import compile_regions
+
+Function = TypeVar("Function", bound=Callable)
 
 
 def full(values: Tensor) -> Tensor:
@@ -37,6 +41,29 @@ class Objective(nn.Module):
     `state_dict()`, `train()` and DistributedDataParallel do not find them: they stay in eval mode whatever is called on
     the objective. (In the published code, `train()` changed the teacher's BatchNorm statistics.)
     """
+
+    _fused: dict[Callable, Callable] | None = None  # once compiled: function → compiled function
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """The frozen networks."""
+        tuples = (value for value in vars(self).values() if isinstance(value, tuple))
+        return [network for value in tuples for network in value if isinstance(network, nn.Module)]
+
+    def compile(self, **options: Any) -> None:
+        """Compile all networks by region, and what goes through `fused`; `options` are torch.compile's."""
+        self._options = {"dynamic": False, **options}
+        self._fused = {}
+        for network in (self, *self.frozen):
+            compile_regions(network, **self._options)
+
+    def fused(self, function: Function) -> Function:
+        """`function`, compiled where the networks are: many small operations on large tensors become few."""
+        if self._fused is None:
+            return function
+        if function not in self._fused:
+            self._fused[function] = torch.compile(function, **self._options)
+        return self._fused[function]  # type: ignore[return-value]
 
     @property
     def averaged(self) -> nn.Module:
@@ -75,7 +102,7 @@ class Objective(nn.Module):
         """
         was_training = self.training
         self.eval()
-        terms, _, _ = self.forward(*inputs)  # not self(…), which may be compiled for training
+        terms, _, _ = self.forward(*inputs)
         loss = terms["total"].item()
         terms = {name: term for name, term in terms.items() if name != "total" and term.requires_grad}
         norms = {}

@@ -9,7 +9,7 @@ from posedistill.devices import Device
 from posedistill.losses import Pair, logit_loss
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Loss, Params
-from posedistill.training.frozen import frozen, inference_context
+from posedistill.training.frozen import frozen
 from posedistill.training.objective import Objective, detached, full_pair
 from posedistill.training.runs import Paths, Trained, Training, load_model, train
 
@@ -52,12 +52,11 @@ class Stage2(Objective):
     ) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         _, teacher = self._frozen
         dtype = next(teacher.parameters()).dtype
-        with torch.no_grad():  # not inference mode: the fresh head's gradient needs the features
+        with torch.no_grad():
             features = teacher.backbone(images.to(dtype))  # [B, C, h, w]
-        with inference_context():
             teacher_logits = full_pair(teacher.head(features))
         prediction = full_pair(self.head(features))
-        terms = stage2_losses(prediction, teacher_logits, keypoints[..., 2], loss=self.loss)
+        terms = self.fused(stage2_losses)(prediction, teacher_logits, keypoints[..., 2], loss=self.loss)
         return terms, detached(prediction), teacher_logits
 
     def model(self, averaged: nn.Module) -> RTMPose:

@@ -36,7 +36,7 @@ class Supervised(Objective):
     ) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         prediction = full_pair(self.student(images))  # x [B, K, 2W], y [B, K, 2H]
         labels, weight = labels_of(keypoints, self.student.input_size, prediction[0].dtype)
-        label = label_loss(prediction, labels, weight) * self.reference_batch
+        label = self.fused(label_loss)(prediction, labels, weight) * self.reference_batch
         return {"label": label, "total": label}, detached(prediction), None
 
 
