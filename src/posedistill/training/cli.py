@@ -46,7 +46,9 @@ def _inputs(args: argparse.Namespace, params: Params, paths: "Paths") -> list[st
     if args.stage == "stage2":
         return [args.params, paths.prepared, paths.init]
     model = params.teacher if args.stage == "teacher" else params.student
-    weights = [model.backbone, params.teacher.checkpoint if args.stage == "teacher" else None]
+    weights = [model.backbone]
+    weights += [params.teacher.checkpoint, params.teacher.init] if args.stage == "teacher" else []
+    weights += (params.teacher.more or ()) if args.stage == "stage1" else ()
     teacher = paths.teacher if args.stage == "stage1" else None
     return [args.params, paths.prepared, teacher, *(one.path if one else None for one in weights)]
 
