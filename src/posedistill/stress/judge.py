@@ -128,6 +128,4 @@ def _studio(folder: str) -> Studio:
 
 @lru_cache(maxsize=16)
 def _model(path: str, device: str, flip_test: bool) -> Pose:
-    pose = load(Path(path), device)
-    pose.flip_test = flip_test
-    return pose
+    return load(Path(path), device, flip_test=flip_test, threads=1)
