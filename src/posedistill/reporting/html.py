@@ -95,8 +95,9 @@ def formula_image(formula: str, block: bool = False) -> str:
 
 
 def _known(formula: str) -> str:
-    """Fractions as mathtext knows them: one size, arguments in braces."""
-    return re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", re.sub(r"\\[td]frac", r"\\frac", formula))
+    """Fractions as mathtext knows them: one size, arguments in braces; brackets without a size of their own."""
+    plain = re.sub(r"\\[bB]igg?[lr]?(?=[()\[\]|])", "", re.sub(r"\\[td]frac", r"\\frac", formula))
+    return re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", plain)
 
 
 def without_formulas(markdown: str) -> str:
