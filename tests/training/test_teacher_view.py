@@ -18,6 +18,7 @@ from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
 from posedistill.losses import logit_loss
 from posedistill.models.checkpoint import save_checkpoint
+from posedistill.models.resampling import ToBins, resized
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.models.simcc import encode
 from posedistill.params import Weights, from_settings, load_params, read_settings
@@ -25,7 +26,7 @@ from posedistill.pipeline import evaluate as stage
 from posedistill.training import Paths
 from posedistill.training.stage1 import Stage1, load_more, load_teacher
 from posedistill.training.supervised import train_supervised
-from posedistill.training.translation import ToBins, Translation
+from posedistill.training.translation import Translation
 
 ROOT = Path(__file__).parents[2]
 LARGER = (48, 48)
@@ -152,6 +153,23 @@ def test_maps_are_averaged_over_what_a_cell_covers():
     odd = build_rtmpose("n", LARGER)  # 6×6 cells, each two thirds of the student's
     found, _ = Translation(odd, student)(torch.arange(6.0).expand(1, 1, 6, 6), odd(torch.rand(1, 3, *LARGER)))
     torch.testing.assert_close(found[0, 0, 0], torch.tensor([1 / 3, 5 / 3, 10 / 3, 14 / 3]))
+
+
+def test_a_resized_model_sees_the_same_at_another_size(random_model):
+    """Trained weights of a smaller input are a start: on an enlarged picture they say nearly what they said before."""
+    small = random_model("nw", (64, 64))
+    images = nn.functional.interpolate(torch.rand(2, 3, 4, 4), size=(64, 64), mode="bicubic")
+    large = resized(small, (96, 96))
+    assert large.input_size == (96, 96)
+    with torch.no_grad():
+        before = small(images)
+        seen = large(nn.functional.interpolate(images, size=(96, 96), mode="bicubic"))
+    for axis, expected in zip(seen, before):
+        found = ToBins(192, 128)(axis)
+        assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.9
+    same = resized(small, (64, 64))
+    for name, tensor in small.state_dict().items():
+        torch.testing.assert_close(same.state_dict()[name], tensor)
 
 
 def test_a_stride_of_32_at_a_size_that_it_does_not_divide():

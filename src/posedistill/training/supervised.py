@@ -13,8 +13,10 @@ from posedistill.models.checkpoint import load_backbone, load_checkpoint, model_
 from posedistill.models.keypoint_table import check_table
 from posedistill.models.onnx_model import OnnxModel
 from posedistill.models.onnx_wrapper import is_onnx
+from posedistill.models.resampling import resized
 from posedistill.models.rtmpose import RTMPose, build_rtmpose
 from posedistill.params import Params, Weights
+from posedistill.training.checkpoints import say
 from posedistill.training.objective import Objective, detached, full_pair, labels_of
 from posedistill.training.runs import Paths, Trained, Training, take_model, take_onnx, train
 
@@ -70,9 +72,7 @@ def train_supervised(params: Params, role: str, paths: Paths | None = None) -> T
         size = params.input_for(role).size
         student = new_student(model.size, size, model.seed, model.backbone, f"{section}.backbone")
         if init is not None:
-            # An input of its own: the three tensors of the head that depend on it are drawn anew.
-            complete = params.teacher.input is None
-            load_checkpoint(student, init.verified("teacher.init"), complete=complete)
+            _start_from(student, init.verified("teacher.init"))
         return Supervised(student, params.loss.reference_batch)
 
     return train(
@@ -89,6 +89,19 @@ def train_supervised(params: Params, role: str, paths: Paths | None = None) -> T
             clip_norm=(f"{section}.clip_norm", model.clip_norm),
         )
     )
+
+
+def _start_from(model: RTMPose, path: Path) -> None:
+    """Give `model` the whole weights of a file; of one for another input size, the head is resized."""
+    found = model_from_checkpoint(path)
+    if (found.size.name, found.keypoints) == (
+        model.size.name,
+        model.keypoints,
+    ) and found.input_size != model.input_size:
+        say(f"teacher: {path} is made for input {found.input_size}, resized to {model.input_size} (height, width)")
+        model.load_state_dict(resized(found, model.input_size).state_dict())
+    else:
+        load_checkpoint(model, path, complete=True)
 
 
 def _take_teacher(params: Params, checkpoint: Weights, paths: Paths) -> Trained:
