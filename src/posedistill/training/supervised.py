@@ -94,10 +94,8 @@ def train_supervised(params: Params, role: str, paths: Paths | None = None) -> T
 def _start_from(model: RTMPose, path: Path) -> None:
     """Give `model` the whole weights of a file; of one for another input size, the head is resized."""
     found = model_from_checkpoint(path)
-    if (found.size.name, found.keypoints) == (
-        model.size.name,
-        model.keypoints,
-    ) and found.input_size != model.input_size:
+    same = (found.size.name, found.keypoints) == (model.size.name, model.keypoints)
+    if same and found.input_size != model.input_size:
         say(f"teacher: {path} is made for input {found.input_size}, resized to {model.input_size} (height, width)")
         model.load_state_dict(resized(found, model.input_size).state_dict())
     else:
