@@ -145,7 +145,7 @@ def test_fitting_separates_what_can_be_separated():
     ]
     everything = [*found, *others]
     is_fault = np.array([*truth, *[True, False] * (len(others) // 2)])
-    fitted = fit(everything, is_fault, set())
+    fitted = fit([(everything, is_fault, set())])
     sure = probabilities(found, fitted)
     assert sure[truth].min() > 0.8 and sure[~truth].max() < 0.2
     assert fitted["kinds"].keys() == weights()["kinds"].keys()

@@ -60,7 +60,7 @@ class Evidence:
 
 def look(pose: Pose, image: np.ndarray, persons: Sequence[Labelled]) -> list[Evidence]:
     """Evidence on the persons of an RGB picture [H, W, 3]."""
-    crops = [pose.crop(image, np.stack((person.box, _wide_box(person)))) for person in persons]
+    crops = [pose.crop(image, np.stack(crop_boxes(person))) for person in persons]
     if not crops:
         return []
     joined = Crops.join(crops)
@@ -75,13 +75,13 @@ def look(pose: Pose, image: np.ndarray, persons: Sequence[Labelled]) -> list[Evi
     return [Evidence(x[i], y[i], crop.center, crop.scale, mean[i], spread[i], peak[i]) for i, crop in enumerate(crops)]
 
 
-def _wide_box(person: Labelled) -> np.ndarray:
-    """A box for a person whose own may be wrong: with all labelled body points in it."""
+def crop_boxes(person: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    """The annotated box, and one for a person whose own may be wrong: with all labelled body points in it, wider."""
     low, high = person.box[:2], person.box[:2] + person.box[2:]
     body = person.keypoints[PARTS["body"], :2][person.shown[PARTS["body"]]]
     low, high = np.vstack((low, body)).min(axis=0), np.vstack((high, body)).max(axis=0)
     grown = (high - low) * WIDER
-    return np.concatenate(((low + high - grown) / 2, grown))
+    return person.box, np.concatenate(((low + high - grown) / 2, grown))
 
 
 def _log_density(logits: torch.Tensor) -> np.ndarray:

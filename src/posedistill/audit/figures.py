@@ -39,7 +39,6 @@ def kinds_table(trials: Mapping[str, Trial]) -> Table:
 
 def accused_table(trial: Trial) -> Table:
     """Persons with clean labels of whom something is reported."""
-    assert trial.clean is not None
     rows = {
         f"at least {100 * least:.0f} % sure": {"persons, %": 100 * accused(trial, least)} for least in (0.5, SURE, 0.95)
     }

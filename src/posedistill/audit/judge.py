@@ -21,7 +21,7 @@ from posedistill.audit.measure import BOX_SIDES
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 TRUST = 30  # candidates of a part with which the data's own scatter counts as much as that of rendered people
-RIDGE = 1e-2  # of the logistic regressions, for standardised features
+RIDGE = 2e-2  # of the logistic regressions, for standardised features
 FLOOR = {"away": 0.02, "gap": 0.02, "differ": 0.02, "spread": 0.01}  # of measures whose logarithm is taken
 
 # The measures whose usual scatter is taken from the data. Missing parts are compared with labelled ones, where the
@@ -74,12 +74,21 @@ class Scale:
         self.scatter = _joined(own, weights()["scatter"] if usual is None else usual)
 
     def __call__(self, candidate: Candidate, name: str) -> float:
+        value, middle, deviation = self._of(candidate, name)
+        return float(np.clip((value - middle) / deviation, -4, 8))
+
+    def times(self, candidate: Candidate, name: str) -> float:
+        """How many times the usual value it is, as a logarithm; for measures in FLOOR."""
+        value, middle, _ = self._of(candidate, name)
+        return value - middle
+
+    def _of(self, candidate: Candidate, name: str) -> tuple[float, float, float]:
+        """Level, median and deviation; what is not known counts as usual."""
         value = _level(name, candidate.measures[name])
         key = f"{SCALE_OF.get(candidate.kind, candidate.kind)}/{candidate.part}/{name}"
         if not np.isfinite(value) or key not in self.scatter:
-            return 0.0
-        middle, deviation = self.scatter[key]
-        return float(np.clip((value - middle) / deviation, -4, 8))
+            return 0.0, 0.0, 1.0
+        return value, *self.scatter[key]
 
 
 def _shifted(one: Candidate, z: Scale) -> Features:
@@ -87,6 +96,7 @@ def _shifted(one: Candidate, z: Scale) -> Features:
     known = np.isfinite(m["gap"])
     return {
         "gap": z(one, "gap"),
+        "gap_times": z.times(one, "gap"),
         "away": z(one, "away"),
         "away_without_gap": 0.0 if known else z(one, "away"),
         "agree": -z(one, "differ"),
@@ -193,25 +203,30 @@ def _weighed(slopes: Mapping[str, float], features: Features) -> float:
     return sum(slope * features[name] for name, slope in slopes.items())
 
 
-def fit(found: Sequence[Candidate], is_fault: np.ndarray, faulty: Collection[int]) -> dict[str, Any]:
-    """Weights from a data set with known faults: whether each candidate is one, and the annotations that have any.
+Known = tuple[Sequence[Candidate], np.ndarray, Collection[int]]  # candidates, which are faults, annotations with any
 
-    As `weights()` returns them. Every feature is larger, the more the label looks like the fault; those that would get
-    a negative weight beside the others are dropped, since that would be a quirk of the data. Boxes and parts of persons
-    with other faults are left out: what makes them look wrong is sorted out by `findings.explained`.
+
+def fit(sets: Sequence[Known]) -> dict[str, Any]:
+    """Weights from data sets with known faults, as `weights()` returns them.
+
+    Every feature is larger, the more the label looks like the fault; those that would get a negative weight beside the
+    others are dropped, since that would be a quirk of the data. Boxes and parts of persons with other faults are left
+    out: what makes them look wrong is sorted out by `findings.explained`.
     """
-    usual = scatter_of(found)
-    z = Scale(usual, usual)
+    usual = scatter_of([one for found, _, _ in sets for one in found])
+    scales = [Scale(scatter_of(found), usual) for found, _, _ in sets]
     kinds = {}
     for kind, features in FEATURES.items():
-        mine = [i for i, one in enumerate(found) if one.kind == kind]
-        if kind in ("box", "shifted"):
-            mine = [i for i in mine if is_fault[i] or found[i].identity not in faulty]
-        rows = [features(found[i], z) for i in mine]
-        truth = [bool(is_fault[i]) for i in mine]
+        rows, truth = [], []
+        for (found, is_fault, faulty), z in zip(sets, scales):
+            for one, wrong in zip(found, is_fault):
+                alone = kind not in ("box", "shifted") or one.identity not in faulty
+                if one.kind == kind and (wrong or alone):
+                    rows.append(features(one, z))
+                    truth.append(float(wrong))
         names = list(rows[0])
         while True:
-            bias, slopes = _logistic(np.array([[row[name] for name in names] for row in rows]), np.array(truth, float))
+            bias, slopes = _logistic(np.array([[row[name] for name in names] for row in rows]), np.array(truth))
             kept = [name for name, slope in zip(names, slopes) if slope > 0]
             if len(kept) == len(names):
                 break

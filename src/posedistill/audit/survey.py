@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from posedistill.audit.candidates import Candidate, candidates
-from posedistill.audit.evidence import look
+from posedistill.audit.evidence import Evidence, crop_boxes, look
 from posedistill.audit.labels import Labelled, Picture
 from posedistill.errors import UserError
 from posedistill.inference.pose import Pose
@@ -28,17 +28,23 @@ class Survey:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def survey(pose: Pose, pictures: Sequence[Picture], *, show: bool = True) -> Survey:
-    """Measure every label of the pictures. Pictures that cannot be read are skipped; UserError if none can."""
+Memory = dict[tuple, Evidence]  # (picture, the crops' boxes) → what the model said
+
+
+def survey(pose: Pose, pictures: Sequence[Picture], memory: Memory | None = None) -> Survey:
+    """Measure every label of the pictures. Pictures that cannot be read are skipped; UserError if none can.
+
+    memory: filled, and asked before the model is; for several label sets of the same pictures.
+    """
     result = Survey()
     total = sum(len(picture.persons) for picture in pictures)
     loaded = load_all([picture.ref for picture in pictures], keep_bytes=False)
-    with progress(desc="audit", unit="persons", total=total, show=show) as bar:
+    with progress(desc="audit", unit="persons", total=total) as bar:
         for picture, content in zip(pictures, loaded):
             if isinstance(content, BrokenImage):
                 result.skipped[picture.ref.name] = str(content)
             else:
-                _add(result, pose, picture, content[1])
+                _add(result, picture, _look(pose, picture, content[1], memory))
             bar.update(len(picture.persons))
     if not result.people:
         name, reason = next(iter(result.skipped.items()), ("the annotations", "no person with labels"))
@@ -46,8 +52,17 @@ def survey(pose: Pose, pictures: Sequence[Picture], *, show: bool = True) -> Sur
     return result
 
 
-def _add(result: Survey, pose: Pose, picture: Picture, image: np.ndarray) -> None:
-    evidence = look(pose, image, picture.persons)
+def _look(pose: Pose, picture: Picture, image: np.ndarray, memory: Memory | None) -> list[Evidence]:
+    if memory is None:
+        return look(pose, image, picture.persons)
+    keys = [(picture.image_id, *np.concatenate(crop_boxes(person)).round(3)) for person in picture.persons]
+    new = [i for i, key in enumerate(keys) if key not in memory]
+    for i, evidence in zip(new, look(pose, image, [picture.persons[i] for i in new])):
+        memory[keys[i]] = replace(evidence, x=evidence.x.astype(np.float16), y=evidence.y.astype(np.float16))
+    return [memory[key] for key in keys]
+
+
+def _add(result: Survey, picture: Picture, evidence: Sequence[Evidence]) -> None:
     result.pictures[picture.image_id] = picture
     for person, one in zip(picture.persons, evidence):
         result.people[person.identity] = person
