@@ -101,8 +101,8 @@ def test_weights_for_other_keypoints_are_refused(tmp_path):
 
 def test_missing_weights_say_how_to_make_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"models/stage2.safetensors.*make repro"):
-        load_model("models/stage2.safetensors")
+    with pytest.raises(UserError, match=r"models/student.safetensors.*make repro"):
+        load_model("models/student.safetensors")
 
 
 def test_a_gpu_that_is_not_there_is_one_clear_error(monkeypatch):

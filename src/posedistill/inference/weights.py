@@ -17,7 +17,7 @@ from posedistill.models.onnx_wrapper import is_onnx
 from posedistill.models.weights_file import read_weights
 from posedistill.params import setting
 
-WEIGHTS = "models/stage2.safetensors"  # the pipeline's result
+WEIGHTS = "models/student.safetensors"  # the pipeline's result, calibrated
 
 
 def load_model(path: str | Path, device: str = "cpu", threads: int = 1) -> PoseModel:
