@@ -30,6 +30,7 @@ from posedistill.models.rtmpose import build_rtmpose
 from posedistill.params import Params, from_settings, setting
 from posedistill.progress import progress
 from posedistill.training.checkpoints import RunFolder
+from posedistill.training.distributed import Group
 from posedistill.training.frozen import frozen
 from posedistill.training.loop import TrainingPlan, fit
 from posedistill.training.objective import Objective
@@ -106,6 +107,7 @@ def _seconds(settings: Mapping[str, Any], variant: Variant) -> float:
     objective = device.place(_objective(params, model, more, device))
     own = params.input_for("teacher")
     teacher = own if model == "stage1" and own != params.input else None
+    silent = Group(rank=1)  # shows nothing and writes nothing
     plan = TrainingPlan("costs", 1, STEPS, params.train.batch, Schedule(1e-4, STEPS), 0.05, 1.0, 2e-4, 2000, 1, "last")
     marks: list[float] = []
     store = TrainStore("prepared/train")
@@ -121,7 +123,14 @@ def _seconds(settings: Mapping[str, Any], variant: Variant) -> float:
         ) as loader,
         tempfile.TemporaryDirectory() as folder,
     ):
-        fit(objective, plan, lambda *_: _marked(loader, marks, _clock(device)), device, RunFolder(Path(folder)))
+        fit(
+            objective,
+            plan,
+            lambda *_: _marked(loader, marks, _clock(device)),
+            device,
+            RunFolder(Path(folder)),
+            group=silent,
+        )
     return float(np.median(np.diff(marks)[1:]))
 
 

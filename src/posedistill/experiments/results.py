@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from posedistill.errors import UserError
 from posedistill.evaluation.evaluate import rounded
 from posedistill.evaluation.mean_oks import PersonOks, paired_mean_oks_difference
@@ -74,7 +76,7 @@ def gather(plan: Plan, revisions: Mapping[str, str], samples: int, bootstrap_see
             parts = [(*_of_run(run, revisions[run], name), share) for run, name, share in plan.places(model, seed)]
             numbers[model][str(seed)] = weighted([(metrics, share) for metrics, _, share in parts])
             if plan.pairs:
-                oks = sum(share * one.oks for _, one, share in parts)
+                oks = np.sum([share * one.oks for _, one, share in parts], axis=0)
                 persons[model, seed] = replace(parts[0][1], oks=oks)
     differences = {}
     for title, (a, b) in plan.pairs.items():

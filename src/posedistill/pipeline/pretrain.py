@@ -32,7 +32,9 @@ BODY = PARTS["body"]
 class BodyOnly(Supervised):
     """The label loss of the 17 body keypoints alone."""
 
-    def forward(self, images: Tensor, keypoints: Tensor) -> tuple[dict[str, Tensor], Pair, Pair | None]:
+    def forward(
+        self, images: Tensor, keypoints: Tensor, teacher_images: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Pair, Pair | None]:
         return super().forward(images, keypoints[:, BODY])
 
     def weight(self, keypoints: Tensor) -> Tensor:

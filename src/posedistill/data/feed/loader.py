@@ -88,8 +88,7 @@ class _TrainSamples:
         for row, index in enumerate(task.indices.tolist()):
             rng = np.random.default_rng([task.seed, task.epoch, index])
             sample = sample_train(self.store[index], task.augment, self.input, rng, self.teacher)
-            if larger is not None:
-                view = sample.teacher_image
+            if larger is not None and (view := sample.teacher_image) is not None:
                 larger[row] = apply_median(view, sample.changes.copy()) if self.for_gpu else view
             image = apply_median(sample.image, sample.changes) if self.for_gpu else sample.image
             images[row], keypoints[row], changes[row] = image, sample.keypoints, sample.changes
