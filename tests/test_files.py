@@ -12,6 +12,7 @@ import pytest
 from posedistill import project
 from posedistill.errors import UserError
 from posedistill.files import atomic_path, dumps_json, loads_json, refuse_overwrite, sha256_file, write_atomic
+from posedistill.sources.json_stream import load_whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -155,3 +156,16 @@ def test_an_input_is_never_an_output(tmp_path):
         refuse_overwrite(tmp_path / "new", tmp_path / "new")
     refuse_overwrite([folder / "new.jpg", tmp_path / "out.json"], source, folder, tmp_path / "missing")
     assert source.read_text() == "precious"
+
+
+def test_a_link_to_itself_is_called_so_wherever_it_stands(tmp_path):
+    (tmp_path / "self").symlink_to("self")
+    with pytest.raises(UserError, match=r"self/a\.txt: a symbolic link leads to itself"):
+        write_atomic(tmp_path / "self" / "a.txt", "")
+    with pytest.raises(UserError, match="self: a symbolic link leads to itself"):
+        load_whole(tmp_path / "self", "file")
+
+
+def test_a_folder_that_takes_no_files_is_one_line():
+    with pytest.raises(UserError, match="cannot write /proc/x: /proc takes no files"):
+        write_atomic("/proc/x", "")

@@ -30,7 +30,19 @@ _REFUSALS = {
 
 def refusal(error: OSError) -> str | None:
     """What the machine refuses, such as a full disk, in words; None for other errors, which are the program's."""
-    return _REFUSALS.get(error.errno or 0)
+    code = error.errno or 0
+    if code == errno.EEXIST and error.filename and _loops(Path(os.fsdecode(error.filename))):
+        code = errno.ELOOP
+    return _REFUSALS.get(code)
+
+
+def _loops(path: Path) -> bool:
+    """Whether `path` is a symbolic link that leads to itself."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 @contextmanager
@@ -53,12 +65,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         _remove(temporary)
-        if reason := refusal(error):
+        if reason := refusal(error) or _unmakeable(path, error):
             raise UserError(f"cannot write {printable(path)}: {reason}") from error
         raise
     except BaseException:
         _remove(temporary)
         raise
+
+
+def _unmakeable(path: Path, error: OSError) -> str | None:
+    """Why no file can be made in a folder that exists, such as /proc."""
+    missing = error.errno == errno.ENOENT and error.filename2 is None and path.parent.is_dir()
+    return f"{printable(path.parent)} takes no files" if missing else None
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:

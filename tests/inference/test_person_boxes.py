@@ -133,7 +133,7 @@ def test_byte_order_mark_nan_and_names_that_are_not_utf8(tmp_path):
     path = tmp_path / "boxes.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
     boxes = Boxes(path)
-    assert len(boxes(frame("caf\udce9.jpg"))) == 1 and boxes.read.dropped == {"box not finite": 1}
+    assert len(boxes(frame("caf\udce9.jpg"))) == 1 and boxes.read.dropped == {"score not finite": 1}
 
 
 def test_a_missing_file_name_is_not_a_name(tmp_path):

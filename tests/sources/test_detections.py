@@ -108,7 +108,7 @@ def test_a_spelling_is_one_line_of_utf8():
         ({"category_id": 2}, "not a person"),
         ({"image_id": 5}, "image not in this validation set"),
         ({"bbox": [1, 2, 0, 4]}, "empty box"),
-        ({"score": float("nan")}, "box not finite"),
+        ({"score": float("nan")}, "score not finite"),
     ],
 )
 def test_detections_dropped(tmp_path, entry, reason):

@@ -4,7 +4,7 @@ import gzip
 import json
 import math
 import os
-import threading
+from pathlib import Path
 
 import pytest
 
@@ -89,13 +89,13 @@ def test_what_the_standard_does_not_allow_is_read(tmp_path):
         assert read["images"] == ["caf\udce9.jpg"]
 
 
-def test_a_pipe_is_read_as_a_file(tmp_path, content, save):
-    os.mkfifo(tmp_path / "pipe")
+def test_a_pipe_that_a_shell_has_opened_is_read_as_a_file(content, save):
+    reading, writing = os.pipe()
     raw = save(content).read_bytes()
-    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(raw,))
-    writer.start()
-    assert whole(tmp_path / "pipe") == content
-    writer.join()
+    os.write(writing, raw)
+    os.close(writing)
+    assert whole(Path(f"/dev/fd/{reading}")) == content
+    os.close(reading)
 
 
 @pytest.mark.parametrize("record", ["3", '"a"', "[1]", '{"a": }', '{"a": 1,}'])
@@ -104,3 +104,23 @@ def test_records_that_are_not_objects_or_not_json_are_named(tmp_path, record):
     path.write_text('{"images": [], "annotations": [{}, ' + record + "]}")
     with pytest.raises(UserError, match=r"a\.json: annotations"):
         whole(path)
+
+
+@pytest.mark.parametrize("length", [3, 10, 20, 30, 45, 51])
+def test_a_file_that_is_cut_off_is_called_so_with_the_place(tmp_path, length):
+    whole = b'{"images": [{"id": 1}], "annotations": [{"id": 12}]}'
+    (tmp_path / "cut.json").write_bytes(whole[:length])
+    with pytest.raises(UserError, match=rf"cut\.json: .*cut off at byte {length}\b"):
+        load_whole(tmp_path / "cut.json", "file")
+    with pytest.raises(UserError, match=rf"cut\.json: .*cut off at byte {length}\b"):
+        list(top_level(tmp_path / "cut.json", streamed="annotations")[1])
+
+
+def test_pipes_without_a_writer_and_devices_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        for read in (lambda path: load_whole(path, "file"), lambda path: top_level(path, streamed="annotations")):
+            with pytest.raises(UserError, match="it is a device, pipe or socket, expected a file"):
+                read(path)
+    with pytest.raises(UserError, match="it is a folder, expected a file"):
+        load_whole(tmp_path, "file")

@@ -122,13 +122,16 @@ def save_checkpoint(
         metadata: plain values to keep with the weights; size, input size and number of keypoints are always added.
         backbone_only: leave the head out.
         half: floating-point tensors in float16.
+
+    Raises:
+        UserError: a value is too large for float16.
     """
     state = {}
     for name, tensor in model.state_dict().items():
         if backbone_only and not name.startswith("backbone."):
             continue
         tensor = tensor.detach().cpu().contiguous()
-        state[name] = tensor.half() if half and tensor.is_floating_point() else tensor
+        state[name] = _halved(name, tensor) if half and tensor.is_floating_point() else tensor
     about = dict(metadata or {})
     about |= {"size": model.size.name, "input_size": list(model.input_size), "keypoints": model.keypoints}
     if layout == "own":
@@ -138,6 +141,13 @@ def save_checkpoint(
         write_torch(path, {"meta": {METADATA_KEY: about}, "state_dict": {n: t.clone() for n, t in state.items()}})
     else:
         raise ValueError(f"layout {layout!r}: own or mmpose")
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    halved = tensor.half()
+    if halved.isinf().any():
+        raise UserError(f"{name}: holds {tensor.abs().max():.3g}, float16 at most 65504: save it in float32")
+    return halved
 
 
 @torch.no_grad()
@@ -155,6 +165,10 @@ def _copy(model: nn.Module, state: State, path: str | Path) -> tuple[str, ...]:
     for name, tensor in state.items():
         if name not in fresh and target[name].shape != tensor.shape:
             raise UserError(f"{path}: {shorten(name)}: expected {_shape(target[name])}, found {_shape(tensor)}")
+        if name not in fresh and not tensor.to(target[name].dtype).isfinite().all():
+            raise UserError(
+                f"{path}: {shorten(name)}: holds values that are not finite: its training diverged, or it is damaged"
+            )
     for name, tensor in state.items():
         if name not in fresh:
             target[name].copy_(tensor)

@@ -44,6 +44,7 @@ NO_KEYPOINT = "no labelled body keypoint"
 DEGENERATE = "empty box"
 OUTSIDE = "box outside the image"
 NOT_FINITE = "box not finite"
+SCORE_NOT_FINITE = "score not finite"
 NOT_PERSON = "not a person"
 NO_FIELD = "without box or keypoints"
 

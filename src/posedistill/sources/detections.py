@@ -16,7 +16,7 @@ import numpy as np
 
 from posedistill.errors import UserError, shorten
 from posedistill.files import printable
-from posedistill.sources.coco import CROWD, DEGENERATE, NOT_FINITE, NOT_PERSON
+from posedistill.sources.coco import CROWD, DEGENERATE, NOT_FINITE, NOT_PERSON, SCORE_NOT_FINITE
 from posedistill.sources.fields import (
     PERSON,
     category,
@@ -70,8 +70,10 @@ def read_boxes(path: Path, funnel: Funnel, *, default_score: float | None = None
             funnel.drop(CROWD, where)
         elif kind not in persons:
             funnel.drop(NOT_PERSON, f"{where}: category_id {kind}")
-        elif not all(map(finite, [*detection.box, detection.score])):
+        elif not all(map(finite, detection.box)):
             funnel.drop(NOT_FINITE, where)
+        elif not finite(detection.score):
+            funnel.drop(SCORE_NOT_FINITE, where)
         elif detection.box[2] <= 0 or detection.box[3] <= 0:
             funnel.drop(DEGENERATE, where)
         else:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import mmap
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError, shorten
-from posedistill.files import loads_json, printable
+from posedistill.files import loads_json, printable, refusal
 
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _BRACES = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
@@ -26,18 +27,13 @@ _KEY = re.compile(rb"\s*,?\s*(" + _STRING + rb")\s*:\s*", re.DOTALL)
 _SCALAR = re.compile(_STRING + rb"|[^,}\]]+", re.DOTALL)
 _CLOSING = re.compile(rb"\s*\}")
 _NEXT = re.compile(rb"\s*([,\]{])")
+_MOST = 2**32  # bytes read from a pipe
 _OTHER_FILES = {b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 def load_whole(path: Path, what: str) -> Any:
     """The content of a JSON file. UserError, calling it `what`, if it is missing or not JSON."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"there is no {what} {printable(path)}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {what} {printable(path)}: {(error.strerror or str(error)).lower()}") from error
-    return _loads(raw, path, "the file")
+    return _loads(bytes(_content(path, what)), path, "the file")
 
 
 def top_level(path: Path, *, streamed: str) -> tuple[dict[str, Any], Iterator[Any]]:
@@ -46,17 +42,33 @@ def top_level(path: Path, *, streamed: str) -> tuple[dict[str, Any], Iterator[An
     Raises UserError if the file is missing, empty, cut off or not a JSON object, if an entry occurs twice or `streamed`
     not at all, or if a record is not an object.
     """
-    try:
-        with path.open("rb") as file:
-            mapped = path.is_file() and path.stat().st_size > 0  # otherwise, as of a pipe, all is read
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if mapped else file.read()
-    except FileNotFoundError:
-        raise UserError(f"there is no annotation file {printable(path)}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"cannot read annotation file {printable(path)}: {reason.lower()}") from error
+    data = _content(path, "annotation file")
     entries, start = _scan(data, path, streamed)
     return entries, _records(data, path, streamed, start)
+
+
+def _content(path: Path, what: str) -> mmap.mmap | bytes:
+    """A file's bytes, mapped. Of a pipe, only one that a shell has opened: any other may never have a writer."""
+    try:
+        status = path.stat()
+        opened = str(path) == "/dev/stdin" or str(path.parent) in ("/dev/fd", "/proc/self/fd")
+        if not stat.S_ISREG(status.st_mode) and not (stat.S_ISFIFO(status.st_mode) and opened):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
+            raise UserError(f"cannot read {what} {printable(path)}: it is {kind}, expected a file")
+        with path.open("rb") as file:
+            if stat.S_ISREG(status.st_mode) and status.st_size:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = file.read(_MOST + 1)
+    except FileNotFoundError:
+        raise UserError(f"there is no {what} {printable(path)}") from None
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and (refusal(error) or error.strerror)) or str(error)
+        raise UserError(f"cannot read {what} {printable(path)}: {reason.lower()}") from error
+    if len(data) > _MOST:
+        raise UserError(
+            f"cannot read {what} {printable(path)}: more than {_MOST} bytes come out of it, expected a file"
+        )
+    return data
 
 
 def _loads(raw: bytes, path: Path, where: str) -> Any:
@@ -67,7 +79,18 @@ def _loads(raw: bytes, path: Path, where: str) -> Any:
     try:
         return json.loads(raw)  # the standard library reads what the module's first lines list
     except (ValueError, RecursionError) as error:
+        if _ends_early(error):
+            raise UserError(
+                f"{printable(path)}: {shorten(where)} is cut off at byte {len(raw)}: no valid JSON"
+            ) from error
         raise UserError(f"{printable(path)}: {shorten(where)} is not valid JSON ({shorten(str(error))})") from error
+
+
+def _ends_early(error: Exception) -> bool:
+    """Whether parsing failed because the text ends, within a string or between two values."""
+    if not isinstance(error, json.JSONDecodeError) or not error.doc.strip():
+        return False
+    return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
 
 
 def _scan(data: mmap.mmap | bytes, path: Path, streamed: str) -> tuple[dict[str, Any], int]:
@@ -88,10 +111,12 @@ def _scan(data: mmap.mmap | bytes, path: Path, streamed: str) -> tuple[dict[str,
         if key in entries or (key == streamed and first is not None):
             raise UserError(f"{name}: the file: {shorten(key)}: occurs twice")
         start = match.end()
-        if start < len(data) and data[start] in b"{[":
+        if start == len(data):
+            raise _broken(data, name, start)
+        if data[start] in b"{[":
             end = _end_of(data, start)
             if end < 0:
-                raise UserError(f"{name}: {shorten(key)} is not closed (the file is cut off)")
+                raise UserError(f"{name}: {shorten(key)} is not closed (the file is cut off at byte {len(data)})")
         else:
             value = _SCALAR.match(data, start)
             end = value.end() if value else start
@@ -104,12 +129,19 @@ def _scan(data: mmap.mmap | bytes, path: Path, streamed: str) -> tuple[dict[str,
         position = end
     closing = _CLOSING.match(data, position)
     if not closing:
-        raise UserError(f"{name}: not valid JSON near byte {position} (cut off?)")
+        raise _broken(data, name, position)
     if data[closing.end() :].strip():
         raise UserError(f"{name}: the file goes on after its end at byte {closing.end()}: expected one object")
     if first is None:
         raise UserError(f"{name}: the file: {streamed}: found nothing, expected a list")
     return entries, first
+
+
+def _broken(data: mmap.mmap | bytes, name: str, position: int) -> UserError:
+    """The error for an object that does not go on at `position` as it should."""
+    if data[-1:] != b"}":
+        return UserError(f"{name}: the file is not valid JSON: cut off at byte {len(data)}")
+    return UserError(f"{name}: the file is not valid JSON near byte {position}")
 
 
 def _end_of(data: mmap.mmap | bytes, start: int) -> int:
