@@ -49,6 +49,8 @@ def curves_figure(found: Mapping[str, Curve]) -> Figure:
     """Precision over recall, a line a kind."""
     figure, axes = plt.subplots(figsize=(8, 4.6))
     for kind, curve in found.items():
+        if not len(curve.right):
+            continue
         recall, precision = np.append(0.0, curve.recall), np.append(curve.precision[:1], curve.precision)
         last = int(np.argmax(recall >= recall.max())) + 1
         axes.plot(
