@@ -81,7 +81,7 @@ def _loads(raw: bytes, path: Path, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         if _ends_early(error):
             raise UserError(
-                f"{printable(path)}: {shorten(where)} is cut off at byte {len(raw)}: no valid JSON"
+                f"{printable(path)}: {shorten(where)} is not valid JSON: cut off at byte {len(raw)}"
             ) from error
         raise UserError(f"{printable(path)}: {shorten(where)} is not valid JSON ({shorten(str(error))})") from error
 
