@@ -3,6 +3,7 @@ import torch
 
 from posedistill.errors import UserError
 from posedistill.models import build_rtmpose
+from posedistill.models.cspnext import StemConv
 from posedistill.models.head import KeypointConv
 from posedistill.models.sizes import SIZES
 
@@ -58,3 +59,18 @@ def test_the_same_seed_gives_the_same_weights_and_the_published_spread():
         assert states[0][f"head.{name}.weight"].std().item() == pytest.approx(0.01, rel=0.05)
     assert states[0]["head.final_layer.weight"].std().item() == pytest.approx(0.001, rel=0.05)
     assert not states[0]["head.final_layer.bias"].any()
+
+
+def test_the_padded_stem_of_gpus_answers_as_the_plain_one_with_the_same_gradients():
+    torch.manual_seed(0)
+    model = build_rtmpose("t", (64, 64))
+    (conv,) = (part for part in model.modules() if isinstance(part, StemConv))
+    assert model.state_dict()["backbone.stem.0.conv.weight"].shape == conv.weight.shape == (12, 3, 3, 3)
+    images = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    results = []
+    for answer in (conv(images), conv.padded(images)):
+        gradients = torch.autograd.grad(answer.square().sum(), (images, conv.weight))
+        results.append((answer, *gradients))
+    for plain, padded in zip(*results):
+        assert plain.shape == padded.shape
+        torch.testing.assert_close(padded, plain, rtol=1e-5, atol=1e-5 * plain.abs().max().item())

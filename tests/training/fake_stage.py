@@ -80,6 +80,9 @@ def put_in_place(asked: list | None = None) -> None:
         def __init__(self, store, input, augment, *, batch, rank, world_size, **_):
             self.augment, self.batches = augment, batches_of(plan(EPOCHS, STEPS, batch), rank, world_size)
 
+        def start(self, epoch, start_step=0):
+            pass
+
         def epoch(self, epoch, start_step=0):
             if asked is not None:
                 asked.append((epoch, self.augment(epoch).dropout_p))

@@ -1,6 +1,7 @@
 """What keeps a GPU busy, checked without one: no waiting in the step, one compiled graph, bfloat16 where it is safe."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -169,8 +170,7 @@ def test_a_compiled_training_ends_with_the_weights_of_a_plain_one(tmp_path, monk
     for compiles in (False, True):
         objective = stage1()
         if compiles:
-            compile_all = objective.compile
-            monkeypatch.setattr(objective, "compile", lambda: compile_all(backend="eager"))
+            monkeypatch.setattr(objective, "compile", partial(objective.compile, backend="eager"))
         device = dataclasses.replace(CPU, compile=compiles)
         results.append(fit(objective, p, batches_of(p), device, folder(tmp_path / str(compiles))).model)
     assert same_weights(*results)

@@ -61,7 +61,6 @@ class OnnxModel(nn.Module):
             )
         self.keypoints: int = x.shape[1]
 
-    @torch.compiler.disable
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         array = images.detach().to("cpu", torch.float32).numpy()
         step = self.fixed_batch or max(len(array), 1)

@@ -93,6 +93,11 @@ class RunFolder:
                 path.unlink(missing_ok=True)
         return None
 
+    def last_step(self) -> int:
+        """The steps done at the newest checkpoint, by its name; 0 if there is none."""
+        found = self.checkpoints()
+        return int(found[-1].stem.split("-")[1]) if found else 0
+
     def last_good(self) -> str:
         """For messages: where the last checkpoint is."""
         found = self.checkpoints()

@@ -150,12 +150,11 @@ class _Loop:
         if state := writer.folder.load_last():
             self.load_state_dict(state)
         self.first_step, self.start = self.step, time.monotonic()
-        self.model_input = to_model_input
         if device.compile:
             prepare_compiler()
             objective.compile()
-            if device.cuda:
-                self.model_input = compiled_model_input(device.device)
+        compiles = device.compile and device.cuda
+        self.model_input = compiled_model_input(device.device) if compiles else to_model_input
         self.forward = distributed.wrap(objective, device.device, group)
         objective.train()
 

@@ -235,7 +235,6 @@ def _train(training: Training, device: Device, group: distributed.Group, folder:
     torch.manual_seed(training.seed)
     store = TrainStore(paths.train)
     plan = make_plan(training, len(store), group.size)
-    objective = distributed.synchronise_batch_norm(device.place(training.build(device)), device.device, group)
     val_store = ValStore(paths.validation)
 
     def validate(model: RTMPose) -> dict[str, float]:
@@ -255,6 +254,9 @@ def _train(training: Training, device: Device, group: distributed.Group, folder:
         teacher=training.teacher_input,
         stored=params.input,
     ) as loader:
+        # The first batches are made while the networks are built and the device starts.
+        loader.start(*divmod(folder.last_step(), plan.steps_per_epoch))
+        objective = distributed.synchronise_batch_norm(device.place(training.build(device)), device.device, group)
         result = fit(
             objective,
             plan,
