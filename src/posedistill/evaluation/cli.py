@@ -10,6 +10,7 @@ from typing import Any
 
 from posedistill.errors import UserError
 from posedistill.evaluation.accumulate import METRICS
+from posedistill.evaluation.advice import advice
 from posedistill.evaluation.records import GroundTruth, read_ground_truth, read_predictions
 from posedistill.evaluation.wholebody import REPORTED, evaluate_wholebody, match_wholebody, metrics_of
 from posedistill.files import dumps_json, printable, refuse_overwrite, write_atomic
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         predictions = read_predictions(args.predictions, truth)
         _print_notes(truth.notes, predictions.notes)
         content: dict[str, Any] = evaluate_wholebody(truth, predictions, reference=True)
+        _print_notes(tuple(advice(truth, predictions, content)))
         print(metric_table(content))
     else:
         content = _evaluate(args, truth)
@@ -75,6 +77,7 @@ def _evaluate(args: argparse.Namespace, truth: GroundTruth) -> dict[str, Any]:
     other = match_wholebody(truth, args.compare) if args.compare else None
     _print_notes(matched.notes, other.predictions.notes if other else ())
     metrics = metrics_of(matched)
+    _print_notes(tuple(advice(truth, matched.predictions, metrics)))
     content: dict[str, Any] = dict(metrics)
     drawn = bootstrap.resampled_metrics(matched, samples, args.seed, progress=True) if samples else None
     intervals = None

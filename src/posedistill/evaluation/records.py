@@ -185,7 +185,8 @@ def read_predictions(source: Any, truth: GroundTruth) -> Predictions:
     for field, values in (("keypoints", keypoints), ("score", score), ("bbox", boxes)):
         good = (np.abs(values) < LARGEST).reshape(len(persons), -1).all(axis=1) if persons else np.ones(0, dtype=bool)
         if not good.all():
-            raise UserError(f"{name}: predictions[{rows[int(np.argmin(good))]}]: {field}: not finite, or beyond 1e9")
+            where = f"predictions[{rows[int(np.argmin(good))]}]"
+            raise UserError(f"{name}: {where}: {field}: not finite, or beyond 1e9: did the model diverge?")
     return Predictions(
         image=np.array([index[one["image_id"]] for one in persons], dtype=np.int64),
         keypoints=keypoints,
@@ -235,7 +236,7 @@ def _persons(entries: Any, name: str, truth: GroundTruth, index: Mapping[int, in
 def _scores(name: str, where: str, one: Any) -> list[float]:
     score = one.get("score")
     if not is_number(score):
-        raise wrong(name, where, "score", score, "a number")
+        raise wrong(name, where, "score", score, "a number: how sure the model is of the person, by which AP ranks")
     scores = [score]
     for part in ALL_PARTS[1:]:
         value = one.get(f"{part}_score")
