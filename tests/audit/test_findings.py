@@ -64,6 +64,8 @@ def test_points_outside_the_picture_are_unlabelled():
     row = findings(labelled(wrong))[0]
     assert row["kind"] == "outside" and row["sure"] == 1
     assert row["proposed"]["keypoints"][27:30] == [0, 0, 0] and row["proposed"]["num_keypoints"] == 16
+    before = annotation(wrong)["keypoints"]
+    assert row["proposed"]["keypoints"] == [*before[:27], 0, 0, 0, *before[30:]]  # the others as they are
 
 
 def test_a_box_is_drawn_anew():

@@ -10,6 +10,7 @@ import torch
 
 from posedistill.audit.labels import Labelled
 from posedistill.data.geometry import input_to_image
+from posedistill.errors import UserError
 from posedistill.inference.pose import Crops, Pose
 from posedistill.keypoints import PARTS
 from posedistill.losses import INVERSE_TEMPERATURE
@@ -59,7 +60,7 @@ class Evidence:
 
 
 def look(pose: Pose, image: np.ndarray, persons: Sequence[Labelled]) -> list[Evidence]:
-    """Evidence on the persons of an RGB picture [H, W, 3]."""
+    """Evidence on the persons of an RGB picture [H, W, 3]. UserError if the model's answers are not finite."""
     crops = [pose.crop(image, np.stack(crop_boxes(person))) for person in persons]
     if not crops:
         return []
@@ -69,6 +70,8 @@ def look(pose: Pose, image: np.ndarray, persons: Sequence[Labelled]) -> list[Evi
     found, scores = (tensor.double().cpu().numpy() for tensor in decode(*simcc))
     placed = input_to_image(found, joined.center[:, None], joined.scale[:, None], pose.input_size)
     points = np.concatenate((placed, scores[..., None]), axis=2).reshape(len(crops), VIEWS, -1, 3)
+    if not np.isfinite(points).all():
+        raise UserError("the model predicts values that are not finite: its training diverged, or it is damaged")
     mean = points.mean(axis=1)
     spread = np.linalg.norm(points[..., :2] - mean[:, None, :, :2], axis=-1).mean(axis=1)
     peak = sum(densities.max(axis=-1).mean(axis=1) for densities in (x, y))

@@ -11,7 +11,7 @@ import numpy as np
 
 from posedistill.errors import UserError
 from posedistill.files import printable
-from posedistill.keypoints import PARTS
+from posedistill.keypoints import NUM_KEYPOINTS, PARTS
 from posedistill.sources import ubody
 from posedistill.sources.coco import open_annotations
 from posedistill.sources.fields import JOINED, KEYPOINT_FIELDS, LARGEST, PERSON, finite, keypoints_of, wrong
@@ -87,9 +87,10 @@ def to_labelled(record: Mapping[str, Any], size: tuple[int, int]) -> Labelled | 
     keypoints[~(np.abs(keypoints) < LARGEST).all(axis=1)] = 0  # as in training: unlabelled
     if not (keypoints[:, 2] > 0).any():
         return None
+    kept = {field: value for field, value in record.items() if field != "segmentation"}  # of hundreds of numbers
     xy = keypoints[:, :2]
     outside = np.maximum(-xy, xy - np.array(size)).max(axis=1).clip(0) * (keypoints[:, 2] > 0)
-    return Labelled(record["id"], keypoints, outside, np.array(box, np.float64), record)
+    return Labelled(record["id"], keypoints, outside, np.array(box, np.float64), kept)
 
 
 def _locate(
@@ -104,14 +105,15 @@ def _locate(
 
 
 def fields_of(annotation: Mapping[str, Any], points: np.ndarray, part: str) -> dict[str, list[float]]:
-    """The keypoint field of `annotation` that holds a part, with `points` [133, 3] in it."""
-    if len(annotation.get("keypoints") or ()) == JOINED:
-        return {"keypoints": _flat(points)}
-    return {KEYPOINT_FIELDS[part]: _flat(points[PARTS[part]])}
-
-
-def _flat(points: np.ndarray) -> list[float]:
-    return [round(float(value), 3) for value in points.ravel()]
+    """The keypoint field of `annotation` that holds a part, with what differs in `points` [133, 3] put in; all other
+    numbers stay as they stand in the file."""
+    joined = len(annotation.get("keypoints") or ()) == JOINED
+    field, place = ("keypoints", slice(0, NUM_KEYPOINTS)) if joined else (KEYPOINT_FIELDS[part], PARTS[part])
+    new, old = points[place], keypoints_of(annotation, np.float64)[place]
+    values = list(annotation.get(field) or [0] * old.size)
+    for i in np.flatnonzero((new != old).any(axis=1)):
+        values[3 * i : 3 * i + 3] = [round(float(value), 3) for value in new[i]]
+    return {field: values}
 
 
 def extent(points: np.ndarray) -> np.ndarray:
