@@ -78,10 +78,11 @@ def plan(settings: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS) -> Plan:
         Run(
             _run(name, seed),
             {**way.changes, "student.seed": seed, "stage2.seed": seed},
-            evaluations(way.model),
+            evaluations(*(("stage1", "stage2") if name == "stages" else (way.model,))),
             tuple(run for run in way.after if run == LARGER),  # the second teacher is a file by then
         )
         for name, way in ways.items()
+        if name != "both"  # on the way to "stages"
         for seed in seeds
     ]
     pairs, lies = {}, {}
@@ -93,7 +94,7 @@ def plan(settings: Mapping[str, Any], seeds: tuple[int, ...] = SEEDS) -> Plan:
 
     def place(model: str, seed: int) -> tuple[str, str]:
         if model in ways:
-            return _run(model, seed), ways[model].model
+            return _run("stages" if model == "both" else model, seed), ways[model].model
         return _run(f"baseline{epochs}" if model == "baseline" else model, seed), "baseline"
 
     notes = {
