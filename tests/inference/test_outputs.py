@@ -12,7 +12,7 @@ from posedistill.evaluation.pose import Pose
 from posedistill.evaluation.records import read_ground_truth, read_predictions
 from posedistill.inference.drawing import draw_skeletons
 from posedistill.inference.outputs import Persons
-from posedistill.inference.predict import Wanted, _writers, predict_source
+from posedistill.inference.predict import STEPS, Wanted, _writers, predict_source
 from posedistill.inference.sources import open_source
 from posedistill.keypoints import NAMES, PARTS
 
@@ -37,7 +37,7 @@ class Marked:
 
     def __init__(self):
         self.at = np.stack((np.arange(133) + 10, 90 - np.arange(133) // 2), axis=1)  # x, y of the input
-        self.scores = 0.2 + np.arange(133) / 200
+        self.scores = 0.201 + np.arange(133) / 200
 
     def to(self, device):
         return self
@@ -181,7 +181,8 @@ def test_points_below_the_threshold_are_zeros_for_openpose_alone(folder, tmp_pat
     right = np.reshape(person["hand_right_keypoints_2d"], (21, 3))
     body = np.reshape(person["pose_keypoints_2d"], (25, 3))
     assert (right[:, 2] >= 0.5).all() and not body.any()
-    assert done.shown == (pose.model.scores >= 0.5).sum() and done.points == 133
+    assert done.shown.total() == (pose.model.scores >= 0.5).sum() and done.points.total() == 133
+    assert done.reached["hands"].tolist() == [(pose.model.scores[91:] >= step).sum() for step in STEPS]
     record = json.loads((tmp_path / "keypoints.json").read_text())["annotations"][0]
     assert np.count_nonzero(record["keypoints"]) == 399 and record["confidence"] is None  # not calibrated
 
@@ -197,7 +198,7 @@ def test_parts(folder, tmp_path, parts):
     record = json.loads((tmp_path / "keypoints.json").read_text())["annotations"][0]
     assert (np.reshape(record["keypoints"], (133, 3)).any(axis=1) == chosen).all()
     assert ((np.array(record["confidence"]) > 0) == chosen).all()
-    assert done.points == done.shown == chosen.sum()
+    assert done.points.total() == done.shown.total() == chosen.sum()
     (person,) = openpose(tmp_path)["people"]
     lengths = {part: len(person[f"{part}_keypoints_2d"]) for part in ("pose", "face", "hand_left", "hand_right")}
     assert lengths["pose"] == (75 if {"body", "feet"} & set(parts) else 0)

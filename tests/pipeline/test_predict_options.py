@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from posedistill.evaluation.calibration import CALIBRATED, METADATA_KEY, PASSES,
 from posedistill.evaluation.pose import Pose
 from posedistill.export.onnx_file import export_onnx
 from posedistill.export.precision import to_half, to_int8, with_metadata
+from posedistill.inference.predict import Predicted
 from posedistill.inference.sources import read_image
 from posedistill.inference.videos import VideoOut
 from posedistill.models.checkpoint import save_checkpoint
@@ -134,7 +136,10 @@ def test_it_says_how_many_points_are_drawn_and_why_so_few(folder, weights, tmp_p
     assert predict(folder / "a.jpg", "--weights", weights, "--out", tmp_path / "out", "--threshold", 1e9) == 0
     said = capsys.readouterr()
     assert "0 of 133 points are drawn: inside the picture, --threshold 1e+09 or more" in said.out
-    assert "few points reach --threshold 1e+09: lower it" in said.err and "unsure of photographs" in said.err
+    assert (
+        "few points of body, feet, face and hands reach --threshold 1e+09: " in said.err
+        and "unsure of photographs" in said.err
+    )
 
 
 def test_what_the_weights_were_trained_on_is_read_from_their_metadata(random_model, folder, tmp_path, capsys):
@@ -164,6 +169,20 @@ def test_files_of_other_precisions_predict(random_model, folder, tmp_path):
         found[name] = np.array([entry["keypoints"] for entry in results(out)]).reshape(3, 133, 3)
     for name, least in (("fp16", 0.9), ("half", 0.9), ("int8", 0.3)):  # of an untrained model with flat axes
         assert (np.abs(found[name] - found["fp32"])[..., :2].max(axis=2) < 2).mean() > least
+
+
+def test_what_is_hardly_drawn_is_told_with_the_value_that_shows_it():
+    points = Counter(body=17, face=68, hands=42)
+    reached = {"face": np.r_[np.full(6, 60), np.zeros(14)], "hands": np.r_[np.full(3, 40), np.zeros(17)]}
+    done = Predicted([], points=points, shown=Counter(body=17, face=2), reached={**reached, "body": np.full(20, 17)})
+    told = cli._few_points(done, "--min-confidence 0.5")
+    assert told == "few points of face and hands reach --min-confidence 0.5: 0.3 would draw half of them"
+    done.reached["face"] = done.reached["hands"] = np.full(20, 5)
+    assert cli._few_points(done, "--threshold 1").endswith(
+        "of face and hands reach --threshold 1: lower it to see more"
+    )
+    done.shown.update(face=60, hands=40)
+    assert cli._few_points(done, "--threshold 1") == ""
 
 
 def test_the_example_reads_the_calibration(random_model, folder, tmp_path):

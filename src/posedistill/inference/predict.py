@@ -3,9 +3,10 @@
 Memory does not grow with the length of a video: every frame is written as soon as its batch is predicted.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ CHOICES = {
     "face": (PARTS["face"],),
     "hands": (PARTS["lefthand"], PARTS["righthand"]),
 }
+STEPS = np.arange(1, 21) / 20  # thresholds for which it is counted what they would draw
 # Frames in memory at once: enough to fill a batch with persons, few enough for 4K video.
 _MAX_FRAMES = 32
 
@@ -68,14 +70,18 @@ class Wanted:
 
 @dataclass
 class Predicted:
-    """Counts of a run. points: the chosen keypoints of all persons; shown: those that are drawn."""
+    """Counts of a run. points: the chosen keypoints of all persons, by part; shown: those that are drawn.
+
+    reached: part → how many points would be drawn from each of STEPS on.
+    """
 
     skipped: list[Skipped]
     frames: int = 0  # that could be read
     persons: int = 0
     empty: int = 0  # frames without a box
-    points: int = 0
-    shown: int = 0
+    points: Counter[str] = field(default_factory=Counter)
+    shown: Counter[str] = field(default_factory=Counter)
+    reached: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def predict_source(
@@ -174,6 +180,12 @@ def _count(done: Predicted, frame: Frame, persons: Persons, wanted: Wanted) -> N
     done.frames += 1
     done.persons += len(persons.boxes)
     done.empty += not len(persons.boxes)
-    done.points += len(persons.boxes) * int(persons.chosen.sum())
-    shown = visible(persons.drawn(wanted.by_confidence), frame.image.shape, wanted.threshold)
-    done.shown += int(shown.sum())
+    points = persons.drawn(wanted.by_confidence)
+    shown = visible(points, frame.image.shape, wanted.threshold)
+    inside = visible(points, frame.image.shape, -np.inf)
+    for part in wanted.parts:
+        rows = np.r_[CHOICES[part]]
+        done.points[part] += shown[:, rows].size
+        done.shown[part] += int(shown[:, rows].sum())
+        certain = np.sort(points[:, rows, 2][inside[:, rows]])
+        done.reached[part] = done.reached.get(part, 0) + len(certain) - np.searchsorted(certain, STEPS)

@@ -16,12 +16,12 @@ from posedistill.inference.detector import Detector
 from posedistill.inference.drawing import MIN_CONFIDENCE, RAW_THRESHOLD, RAW_THRESHOLD_RENDERED, usual_threshold
 from posedistill.inference.outputs import FORMATS, output_files
 from posedistill.inference.pose import Pose, load
-from posedistill.inference.predict import CHOICES, FindBoxes, Predicted, Wanted, predict_source
+from posedistill.inference.predict import CHOICES, STEPS, FindBoxes, Predicted, Wanted, predict_source
 from posedistill.inference.sources import Source, open_source
 from posedistill.inference.weights import WEIGHTS, describe_device
 from posedistill.pipeline.provenance import box_padding, trained_on
 
-FEW = 0.25  # share of points that are drawn below which drawings are nearly empty
+FEW = 0.25  # share of a part's points that are drawn below which drawings nearly lack it
 RENDERED = {"synthetic"}
 
 DESCRIPTION = "Predict 133 keypoints per person, write them as COCO or OpenPose JSON and draw them."
@@ -210,19 +210,29 @@ def _say_numbering(source: Source, boxes: Path) -> str:
     return f"{printable(boxes)}: image_id is read as {reading}: {first}"
 
 
+def _few_points(done: Predicted, limit: str) -> str:
+    """Which parts the drawings nearly lack, and what would show them; empty if none."""
+    parts = [part for part, points in done.points.items() if done.shown[part] < FEW * points]
+    if not parts:
+        return ""
+    reached, half = sum(done.reached[part] for part in parts), sum(done.points[part] for part in parts) / 2
+    enough = STEPS[reached >= half]
+    lower = f"{enough.max():g} would draw half of them" if len(enough) else "lower it to see more"
+    names = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    return f"few points of {names} reach {limit}: {lower}"
+
+
 def _report(done: Predicted, args: argparse.Namespace, wanted: Wanted, kinds: set[str], notes: list[str]) -> int:
     print(f"{done.persons} persons in {done.frames} pictures or frames; written to {printable(args.out)}")
     if done.empty:
         print(f"{done.empty} of them have no box, and so no person")
     option = "--min-confidence" if wanted.by_confidence else "--threshold"
-    if done.points:
-        drawn = "would be drawn" if args.no_drawings else "are drawn"
-        print(
-            f"{done.shown} of {done.points} points {drawn}: inside the picture, {option} {wanted.threshold:g} or more"
-        )
-    if done.shown < FEW * done.points:
-        unsure = "; a model of rendered people is unsure of photographs" if kinds == RENDERED else ""
-        notes.append(f"few points reach {option} {wanted.threshold:g}: lower it to see more{unsure}")
+    if points := done.points.total():
+        drawn = f"points {'would be' if args.no_drawings else 'are'} drawn"
+        where = f"inside the picture, {option} {wanted.threshold:g} or more"
+        print(f"{done.shown.total()} of {points} {drawn}: {where}")
+    if few := _few_points(done, f"{option} {wanted.threshold:g}"):
+        notes.append(few + ("; a model of rendered people is unsure of photographs" if kinds == RENDERED else ""))
     for note in notes:
         print(note, file=sys.stderr)
     for skipped in done.skipped:
