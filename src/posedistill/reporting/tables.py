@@ -84,25 +84,28 @@ class Table:
 
     def _repr_html_(self) -> str:
         head, rows = self.cells()
-        number = ' style="text-align: right; white-space: nowrap"'
-        name = ' style="text-align: left; white-space: nowrap"'
+        sides = ["left", *("left" if _is_text([row[i] for row in rows]) else "right" for i in range(1, len(head)))]
+        styles = [f' style="text-align: {side}; white-space: nowrap"' for side in sides]
         grey = ' style="color: #767676; font-style: italic"'
         body = "".join(
             f"<tr{grey if index in self.marked else ''}>"
-            + "".join(f"<td{name if i == 0 else number}>{html.escape(cell)}</td>" for i, cell in enumerate(row))
+            + "".join(f"<td{look}>{html.escape(cell)}</td>" for look, cell in zip(styles, row))
             + "</tr>\n"
             for index, row in zip(self.frame.index, rows)
         )
-        top = "".join(
-            f'<th style="text-align: {"right" if i else "left"}">{html.escape(cell)}</th>'
-            for i, cell in enumerate(head)
-        )
+        top = "".join(f'<th style="text-align: {side}">{html.escape(cell)}</th>' for side, cell in zip(sides, head))
         notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in self.notes)
         table = f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
         return f'<div style="overflow-x: auto">{table}</div>\n{notes}'  # a wide one scrolls instead of being cut
 
     def __repr__(self) -> str:
         return self.markdown()
+
+
+def _is_text(cells: Sequence[str]) -> bool:
+    """Whether a column holds words alone: none of its cells begins like a number."""
+    words = [cell for cell in cells if cell not in ("", MISSING)]
+    return bool(words) and not any(re.match(r"[-+<≤≥[\d]", cell) for cell in words)
 
 
 def row_table(

@@ -18,7 +18,7 @@ from posedistill.data.feed.augment import sample_train
 from posedistill.data.feed.device_augment import MEAN, STD, to_model_input
 from posedistill.data.feed.pixel_changes import enlarged
 from posedistill.data.store.arrow import TrainStore
-from posedistill.keypoints import NAMES, PARTS, UPPER_BODY
+from posedistill.keypoints import NAMES, PARTS, SKELETON, UPPER_BODY
 from posedistill.losses import INVERSE_TEMPERATURE, Pair
 from posedistill.models import simcc
 from posedistill.models.rtmpose import build_rtmpose
@@ -33,7 +33,8 @@ from posedistill.training.stage2 import Stage2
 from posedistill.training.supervised import new_student
 
 PERSONS = 16
-BORDER = 0.2  # of the input's size
+BORDER = 0.15  # of the input's size
+NEAR = 0.2  # of the input's height
 # How each distribution is drawn: the teacher, the label, the student before its training and after.
 LINES: dict[str, dict[str, Any]] = {
     "teacher": {"color": ORANGE, "ls": "-", "lw": 2.4},
@@ -206,17 +207,34 @@ def _labelled(worked: Worked) -> tuple[int, int] | None:
     weight[:, : UPPER_BODY[5]] = weight[:, PARTS["face"].start :] = False
     teacher, before, after = (_x(pair).argmax(-1) for pair in (worked.teacher, worked.before, worked.after))
     truth = worked.keypoints[..., 0] * simcc.SPLIT_RATIO
-    right = weight & ((teacher - truth).abs() < 4) & ((after - truth).abs() < 4)
+    right = weight & ((teacher - truth).abs() < 4) & ((after - truth).abs() < 4) & _inside(worked.teacher)
     return _largest((before - teacher).abs().float(), right if right.any() else weight)
 
 
 def _unlabelled(worked: Worked) -> tuple[int, int] | None:
-    """The unlabelled point of which the teacher is most certain, away from the border."""
-    inside = worked.keypoints[..., 2] == 0
-    for axis in worked.teacher:
-        place = axis.argmax(-1) / axis.shape[-1]
-        inside &= (place > BORDER) & (place < 1 - BORDER)
-    return _largest(_x(worked.teacher).amax(-1), inside)
+    """The unlabelled point of which the teacher is most certain, of those that it puts inside the picture and near a
+    labelled neighbour."""
+    unlabelled = (worked.keypoints[..., 2] == 0) & _inside(worked.teacher)
+    teacher = torch.stack([axis.argmax(-1) / simcc.SPLIT_RATIO for axis in worked.teacher], dim=-1)
+    neighbour = worked.keypoints[:, [_neighbour(k) for k in range(len(NAMES))]]
+    near = (teacher - neighbour[..., :2]).norm(dim=-1) < NEAR * worked.images.shape[2]
+    sensible = unlabelled & near & (neighbour[..., 2] > 0)
+    return _largest(_x(worked.teacher).amax(-1), sensible if sensible.any() else unlabelled)
+
+
+def _inside(pair: Pair) -> Tensor:
+    """Whether each arg-max [B, K] is away from the border."""
+    shares = [axis.argmax(-1) / axis.shape[-1] for axis in pair]
+    return torch.stack([(share > BORDER) & (share < 1 - BORDER) for share in shares]).all(dim=0)
+
+
+def _neighbour(keypoint: int) -> int:
+    """The joint next to a keypoint: the wrist of a hand, the nose of the face, else one linked to it."""
+    for part, joint in (("lefthand", "left_wrist"), ("righthand", "right_wrist"), ("face", "nose")):
+        if PARTS[part].start <= keypoint < PARTS[part].stop:
+            return NAMES.index(joint)
+    linked = [other for link in SKELETON if keypoint in link for other in link if other != keypoint]
+    return linked[0]
 
 
 def _x(pair: Pair) -> Tensor:
