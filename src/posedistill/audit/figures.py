@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -106,10 +107,18 @@ def shifts_table(trial: Trial, least: float = 0.5) -> Table:
 def examples(trial: Trial, each: int = 2) -> Image.Image:
     """Label beside proposal: the surest findings of each kind."""
     rows = ranked(trial.faulty)
-    chosen = [row for kind in KINDS for row in [row for row in rows if row["kind"] == kind][:each]]
-    titles = [caption(row).split("; ")[0].partition(". ")[2] for row in chosen]
-    small = [
-        tile.resize((tile.width * 3 // 4, tile.height * 3 // 4), Image.Resampling.LANCZOS)
-        for tile in tiles(trial.faulty, chosen)
-    ]
+    return _sheet(trial, [row for kind in KINDS for row in [row for row in rows if row["kind"] == kind][:each]])
+
+
+def wrong_examples(trial: Trial, kind: str, count: int = 6) -> Image.Image:
+    """The surest findings of a kind that count as wrong, because no such fault was injected."""
+    injected = {(fault["annotation_id"], fault["kind"], fault["part"]) for fault in trial.faults}
+    mine = [row for row in ranked(trial.faulty) if row["kind"] == kind]
+    return _sheet(trial, [row for row in mine if (row["annotation_id"], kind, row["part"]) not in injected][:count])
+
+
+def _sheet(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> Image.Image:
+    titles = [caption(row).split("; ")[0].partition(". ")[2].partition(", the same")[0] for row in rows]
+    drawn = tiles(trial.faulty, rows)
+    small = [tile.resize((tile.width * 5 // 6, tile.height * 5 // 6), Image.Resampling.LANCZOS) for tile in drawn]
     return contact_sheet(small, 3, titles)
