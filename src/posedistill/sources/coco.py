@@ -58,7 +58,7 @@ Locate = Callable[[dict[str, Any]], ImageRef | None]
 
 
 class Annotations(NamedTuple):
-    """A checked COCO file. In `records`, read when needed, `category_id` is PERSON or OTHER, `iscrowd` 0 or 1."""
+    """A checked COCO file. `records` are read lazily; their `category_id` is PERSON or OTHER, `iscrowd` 0 or 1."""
 
     images: dict[int, dict[str, Any]]
     persons: set[int]  # the category ids that mean a person in the file
@@ -69,7 +69,7 @@ def open_annotations(source: Path | Mapping[str, Any], name: str = "", *, for_me
     """Read and check a COCO annotation file, or the object that it holds, which messages call `name`.
 
     for_metrics: images need no file name and size, and annotations of images that are not listed are allowed, as in
-    pycocotools. Raises UserError naming file, record and field; those of `records` as they are read.
+    pycocotools. Raises UserError naming file, record and field; errors in `records` are raised as they are read.
     """
     if isinstance(source, Path):
         entries, annotations = top_level(source, streamed="annotations")
@@ -132,7 +132,7 @@ def _person_categories(name: str, categories: Any) -> set[int]:
 def _checked(
     name: str, annotations: Iterator[Any], images: Mapping[int, Any], persons: set[int], for_metrics: bool
 ) -> Iterator[dict[str, Any]]:
-    """Structural checks of each annotation: what they stop cannot be guessed right, so it is an error, not a drop."""
+    """Structural checks of each annotation. What fails them cannot be interpreted safely, so it is an error, not a drop."""
     known: set[int] = set()
     for index, annotation in enumerate(annotations):
         if not isinstance(annotation, dict):

@@ -56,7 +56,7 @@ class Detection(NamedTuple):
 def read_boxes(path: Path, funnel: Funnel, *, default_score: float | None = None) -> list[Detection]:
     """The usable person boxes of a file, in its order; the others are counted in the funnel.
 
-    default_score: of boxes without a score; None if they need one. UserError naming file, record and field.
+    default_score: for boxes without a score; None if one is required. UserError naming file, record and field.
     """
     name = printable(path)
     entries = list(_entries(load_whole(path, "detection file"), name))

@@ -1,4 +1,4 @@
-"""The values of COCO-style files: what is allowed where, and the words for what is not. The same for all commands."""
+"""The values of COCO-style files: what is allowed where, and how messages word what is not. Shared by all commands."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def numbers(source: str | Path, where: str, field: str, values: Any, *counts: in
 
 
 def _unlike_floats(values: Any, kinds: set[type]) -> Any:
-    """Those of `values` to look at one by one: none where they are floats and integers that a float can hold."""
+    """The values that must be checked one by one: none if all are floats, and integers that a float can hold."""
     if kinds <= {int, float}:
         try:
             np.asarray(values, np.float64)
@@ -133,7 +133,7 @@ def _unlike_floats(values: Any, kinds: set[type]) -> Any:
 
 
 def keypoint_numbers(source: str | Path, where: str, record: Any) -> None:
-    """Check all keypoint fields of an annotation or a result, as far as they are there."""
+    """Check the keypoint fields that an annotation or a result has."""
     if _is_usual(record):
         return
     for part, field in KEYPOINT_FIELDS.items():

@@ -27,7 +27,7 @@ def shown_at_30(times: Sequence[float] | NDArray[np.float64], rate: float) -> li
     for index, time in enumerate(times):
         place = time * RATE
         if place != round(place):
-            place += 2**-17  # ffmpeg's way to round halves up
+            place += 2**-17  # ffmpeg rounds halves up
         early = place - len(shown)
         end = early + RATE / rate
         copies, of_previous = 1, 0

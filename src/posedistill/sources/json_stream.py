@@ -1,4 +1,4 @@
-"""Read JSON files of other people's programs, a large COCO file one record at a time.
+"""Read JSON files written by other programs, a large COCO file one record at a time.
 
 The training file of COCO-WholeBody holds 262,000 annotations of some 700 numbers each: as Python objects it would take
 several gigabytes. The file is mapped into memory, and its records are found and parsed one by one.

@@ -1,4 +1,4 @@
-"""How boxes and pictures find each other: by file name, or by a number. The same for `prepare` and `predict`."""
+"""How boxes are matched to pictures: by file name, or by a number. The same for `prepare` and `predict`."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Funnel:
             cases.append(example)
 
     def check(self) -> None:
-        """The books must balance: anything else is a bug of a source."""
+        """The books must balance: anything else is a bug in a source."""
         if self.read != self.kept + sum(self.dropped.values()):
             raise AssertionError(f"{self.source}: read {self.read}, kept {self.kept}, dropped {self.dropped}")
 

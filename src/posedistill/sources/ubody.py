@@ -205,7 +205,7 @@ class _Scene:
 
 
 def _check_tests(path: Path, tests: set[str], annotated: set[str]) -> None:
-    """UserError for a list of no annotated video: with other spellings, all test videos would be trained on."""
+    """UserError if no annotated video is in the list: spelt otherwise, all test videos would be trained on."""
     if annotated and not tests & annotated:
         listed = f"it lists names like {shorten(repr(min(tests)))}" if tests else "it is empty"
         expected = shorten(repr(min(annotated)))

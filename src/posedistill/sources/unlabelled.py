@@ -71,8 +71,8 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _frames(path: Path, step: int, funnel: Funnel) -> dict[int, ImageRef]:
-    """Every step-th frame, numbered as the video counts them (as `posedistill predict` does). Those that the end of a
-    file that was cut off has taken are among them: reading counts and names them as missing."""
+    """Every step-th frame, numbered as in the video (as `posedistill predict` does). Frames lost because the file was
+    cut off are included: reading counts them as missing, by name."""
     try:
         video = videos.probe(path)
     except BrokenImage as error:
