@@ -1,8 +1,8 @@
 """What a training step of a variant costs, measured on this machine in steps of the baseline, and baselines that train
 as long as a variant does.
 
-The time is that of the student's training, with the making of its batches; the teacher is given. On the CPU it is the
-time of the processor, so that other work on the machine hardly matters.
+The time is that of the student's training; the teacher is given. On the CPU it is the time of the processor, so that
+other work on the machine hardly matters.
 """
 
 import hashlib
@@ -109,39 +109,35 @@ def _seconds(settings: Mapping[str, Any], variant: Variant) -> float:
     teacher = own if model == "stage1" and own != params.input else None
     silent = Group(rank=1)  # shows nothing and writes nothing
     plan = TrainingPlan("costs", 1, STEPS, params.train.batch, Schedule(1e-4, STEPS), 0.05, 1.0, 2e-4, 2000, 1, "last")
-    marks: list[float] = []
+    timer = _Timer(_clock(device), with_loading=device.workers == 0)  # else other processes make the batches meanwhile
     store = TrainStore("prepared/train")
+    options = {"batch": plan.batch, "seed": 0, "for_gpu": device.cuda, "teacher": teacher}
     with (
-        TrainLoader(
-            store,
-            params.input,
-            lambda _: params.augment,
-            batch=plan.batch,
-            seed=0,
-            for_gpu=device.cuda,
-            teacher=teacher,
-        ) as loader,
+        TrainLoader(store, params.input, lambda _: params.augment, **options) as loader,
         tempfile.TemporaryDirectory() as folder,
     ):
-        fit(
-            objective,
-            plan,
-            lambda *_: _marked(loader, marks, _clock(device)),
-            device,
-            RunFolder(Path(folder)),
-            group=silent,
-        )
-    return float(np.median(np.diff(marks)[1:]))
+        fit(objective, plan, lambda *_: timer.watched(loader), device, RunFolder(Path(folder)), group=silent)
+    return float(np.median(timer.seconds[1:]))
 
 
-def _marked(loader: TrainLoader, marks: list[float], clock: Callable[[], float]) -> Iterator[Batch]:
-    """STEPS batches; the time when each is asked for."""
-    for step in range(STEPS):
-        marks.append(clock())
-        if step % loader.steps == 0:  # a small training set has fewer steps an epoch
-            batches = loader.epoch(step // loader.steps)
-        yield next(batches)
-    marks.append(clock())
+class _Timer:
+    """The seconds of each step, with the time that its batch took or without."""
+
+    def __init__(self, clock: Callable[[], float], with_loading: bool) -> None:
+        self.clock, self.with_loading = clock, with_loading
+        self.seconds: list[float] = []
+
+    def watched(self, loader: TrainLoader) -> Iterator[Batch]:
+        """STEPS batches."""
+        for step in range(STEPS):
+            start = self.clock()
+            if step % loader.steps == 0:  # a small training set has fewer steps an epoch
+                batches = loader.epoch(step // loader.steps)
+            batch = next(batches)
+            if not self.with_loading:
+                start = self.clock()
+            yield batch
+            self.seconds.append(self.clock() - start)  # here again when the next batch is asked for
 
 
 def _clock(device: Device) -> Callable[[], float]:
