@@ -115,6 +115,26 @@ def test_checkpoints_are_written_in_order_one_at_a_time_and_all_of_them(tmp_path
     assert [step for step, _, _ in slow.written] == [1, 2, 3, 4]
 
 
+def test_the_next_epoch_begins_while_the_checkpoint_is_written(tmp_path):
+    begun = threading.Event()
+
+    class Waiting(RunFolder):
+        def save(self, step, state, keep=2):
+            assert begun.wait(timeout=10), "the training waits for the disk"
+            super().save(step, state, keep)
+
+    p = plan(epochs=2, steps_per_epoch=2)
+
+    def batches(epoch, start):
+        for step, batch in enumerate(batches_of(p)(epoch, start), start):
+            if (epoch, step) == (1, 1):
+                begun.set()
+            yield batch
+
+    fit(supervised(), p, batches, CPU, Waiting(tmp_path))
+    assert [int(line) for line in (tmp_path / "steps.log").read_text().split()] == [2, 4]
+
+
 @pytest.mark.parametrize("when", ["next", "end"])
 def test_a_checkpoint_that_could_not_be_written_ends_the_training(tmp_path, when):
     (tmp_path / "file").write_text("in the way")

@@ -190,10 +190,12 @@ def test_a_finished_model_of_another_size_is_not_taken_back(without_training, si
 def test_a_stage_refuses_a_model_of_another_size(project, stage, file):
     names = {"stage1": "teacher.size", "stage2": "student.size"}
     loss = {"alpha": 7e-5, "beta": 0.1, "gamma": 1.0, "decay": True, "logit_on": "all", "feature_reduction": "sum"}
+    loss["extra"] = {}
+    teacher = {"size": "n", "input": None, "keypoints": None, "more": None}
     stage2 = {"init": "stage1", "epochs": 1, "lr": 1e-3, "seed": 0, "schedule": "cosine"}
     P = from_settings(
         fake_stage.SETTINGS
-        | {"loss": {**loss, "reference_batch": 64, "clip_norm": 1.0}, "teacher": {"size": "n"}, "stage2": stage2},
+        | {"loss": {**loss, "reference_batch": 64, "clip_norm": 1.0}, "teacher": teacher, "stage2": stage2},
         stage,
     )
     save_checkpoint(build_rtmpose("nw", (32, 32)), project[0] / "models" / f"{file}.safetensors")
