@@ -1,9 +1,13 @@
 """Smoothing over time: steady where nothing moves, prompt where something does, and never across persons."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from posedistill.inference.predict import _usual_rate
 from posedistill.inference.smoothing import PATIENCE, Smoother
+from posedistill.sources.videos import Video
 
 RATE = 30
 SHAPE = np.random.default_rng(0).uniform(0, 1, (133, 2)) * (80, 200)  # a person of 80 × 200 pixels
@@ -120,3 +124,11 @@ def test_tracks_do_not_pile_up():
         person = SHAPE[None] + (1000 * i, 0)
         smoother(person, np.ones((1, 133)), np.array([[1000 * i, 0, 80, 200, 1]]), i / RATE)
     assert len(smoother.tracks) <= PATIENCE + 1
+
+
+def test_the_unit_of_time_is_the_step_between_most_frames(tmp_path):
+    """Not the rate that the container states, which may be far off where frames come unevenly."""
+    times = np.array([0, 0.04, 0.08, 0.12, 0.16, 3.0, 3.04])
+    video = Video(tmp_path, times, 1000.0, 64, 48, 7, None)
+    assert _usual_rate(video) == pytest.approx(25)
+    assert _usual_rate(replace(video, times=times[:1])) == 1000

@@ -29,6 +29,7 @@ from posedistill.inference.smoothing import Smoother
 from posedistill.inference.sources import Frame, Skipped, Source, Unreadable
 from posedistill.keypoints import NUM_KEYPOINTS, PARTS
 from posedistill.progress import progress
+from posedistill.sources.videos import Video
 
 FindBoxes = Callable[[Frame], np.ndarray]  # frame → float32 [N, 5]: x, y, w, h, score
 
@@ -93,7 +94,7 @@ def predict_source(
     """
     out = Path(out)
     refuse_overwrite(output_files(source, out, wanted.drawings, wanted.formats), *source.files)
-    smoother = Smoother(source.video.rate) if wanted.smooth and source.video is not None else None
+    smoother = Smoother(_usual_rate(source.video)) if wanted.smooth and source.video is not None else None
     chosen, done = wanted.chosen, Predicted(source.skipped)
     with ExitStack() as stack:
         writers = _writers(source, out, wanted, pose.calibration is not None, stack)
@@ -108,6 +109,13 @@ def predict_source(
                     _count(done, entry, persons, wanted)
                 bar.update(1)
     return done
+
+
+def _usual_rate(video: Video) -> float:
+    """Frames per second between most frames: the rate that a container states may be far off where times are uneven."""
+    steps = np.diff(video.times)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    return 1 / usual if usual > 0 else video.rate
 
 
 def _writers(source: Source, out: Path, wanted: Wanted, calibrated: bool, stack: ExitStack) -> list[Writer]:
