@@ -132,7 +132,7 @@ def _person_categories(name: str, categories: Any) -> set[int]:
 def _checked(
     name: str, annotations: Iterator[Any], images: Mapping[int, Any], persons: set[int], for_metrics: bool
 ) -> Iterator[dict[str, Any]]:
-    """Structural checks of each annotation. What fails them cannot be interpreted safely, so it is an error, not a drop."""
+    """Structural checks of each annotation. What fails them cannot be interpreted: an error, not a drop."""
     known: set[int] = set()
     for index, annotation in enumerate(annotations):
         if not isinstance(annotation, dict):
