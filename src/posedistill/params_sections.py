@@ -302,7 +302,7 @@ class Loss(Section):
     decay: bool
     logit_on: Literal["all", "labelled"]
     feature_reduction: Literal["sum", "mean"]
-    extra: Annotated[dict[str, NonNegative], Field(description="a mapping of names of losses.py to numbers >= 0")]
+    extra: Annotated[dict[str, NonNegative], Field(description="a mapping {name: weight} of names in losses.py")] | None
     reference_batch: Count
     clip_norm: Positive | None
 

@@ -1,5 +1,6 @@
 """What `make seeds`, `make ablation`, `make sweep`, `make unlabelled` and `make verdict` run, and what is compared."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_what_is_compared_is_run_and_changes_only_settings_that_exist(settings, 
     for key in {key for run in plan.runs for key in run.changes}:
         section, leaf = key.split(".")
         assert leaf in settings[section]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_dvc_can_apply_the_changes_of_every_run(settings, name, tmp_path):
+    from dvc.utils.hydra import apply_overrides
+
+    path = tmp_path / "params.json"
+    for run in PLANS[name](settings, (0,)).runs:
+        path.write_text(json.dumps(settings))
+        apply_overrides(str(path), [f"{key}={override(value)}" for key, value in run.changes.items()])
+        changed = json.loads(path.read_text())
+        for key, value in run.changes.items():
+            section, leaf = key.split(".")
+            assert changed[section][leaf] == value
 
 
 def test_seed_0_changes_nothing_and_the_longer_baseline_takes_the_time_of_stage_1(settings):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from posedistill import project
+from posedistill.errors import UserError
 from posedistill.experiments import costs, engine
 from posedistill.experiments.plan import SEEDS, Plan, Run, evaluations, larger_input
 from posedistill.files import write_atomic
@@ -38,6 +39,8 @@ class Variant:
 def variants(settings: Mapping[str, Any]) -> dict[str, Variant]:
     """The published ways, each term of `losses.EXTRA_TERMS`, and other teachers, on the weights of `settings`."""
     beta = settings["loss"]["beta"]
+    if settings["loss"]["extra"] is not None:  # DVC replaces no mapping, it only adds to it
+        raise UserError("loss.extra: the verdict tries its own terms; allowed: null")
     logits = {"loss.alpha": 0.0}
     found = {
         "features": Variant("features", {"loss.beta": 0.0}),

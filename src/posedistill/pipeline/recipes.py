@@ -168,7 +168,7 @@ def published(row: Row, ubody: bool, root: str = ROOT) -> dict[str, Any]:
             "decay": True,
             "logit_on": "all",
             "feature_reduction": "sum",
-            "extra": {},
+            "extra": None,
             "reference_batch": row.reference_batch,
             "clip_norm": 1.0,
         },

@@ -65,7 +65,7 @@ def stage1_losses(
     logit = logit_loss(student_out, teacher_out, logit_weight) * (loss.beta * r)
     terms = {"label": label, "feature": feature, "logit": logit}
     total = label + feature + logit
-    for name, factor in loss.extra.items():
+    for name, factor in (loss.extra or {}).items():
         terms[name] = EXTRA_TERMS[name].loss(student_out, teacher_out, logit_weight) * (factor * r)
         total = total + terms[name]
     return {**terms, "total": total}
@@ -161,9 +161,9 @@ def _in_dtype_of(teacher: nn.Module, images: Tensor) -> Tensor:
     return images.to(parameter.dtype)
 
 
-def check_extra(extra: Mapping[str, float]) -> None:
+def check_extra(extra: Mapping[str, float] | None) -> None:
     """UserError if a name of `loss.extra` is no term of losses.py."""
-    for name in extra:
+    for name in extra or ():
         if name not in EXTRA_TERMS:
             raise UserError(f"loss.extra: found {shorten(name)}, allowed: {', '.join(EXTRA_TERMS)}")
 
