@@ -58,6 +58,7 @@ def ours(name: str) -> Step:
 def published(name: str) -> Step:
     """The published step as its own runner does it, with labels made beforehand as its data pipeline makes them."""
     import mmpose
+    import mmpose.models  # registers them
     from mmengine.config import Config
     from mmengine.logging import MessageHub
     from mmengine.registry import init_default_scope
@@ -66,9 +67,7 @@ def published(name: str) -> Step:
     from mmpose.engine.hooks import ExpMomentumEMA  # type: ignore[attr-defined]
     from mmpose.registry import MODELS
     from mmpose.structures import PoseDataSample
-    from mmpose.utils import register_all_modules
 
-    register_all_modules()
     init_default_scope("mmpose")
     package = Path(mmpose.__file__).parent
     root = next((place for place in (package / ".mim", package.parent) if (place / STEPS[name][2]).is_file()), None)

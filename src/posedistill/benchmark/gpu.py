@@ -44,6 +44,7 @@ class Part:
 
 CARD = Part("card", 60, ("matrix product",))
 DATA = Part("data", 60, ("rendering and preparing",))
+PARITY = Part("parity", 25, ("bfloat16 step",), ("data",))  # of the models that were trained, where they were
 FIGURES = (
     Part(
         "stage 1 x to l",
@@ -61,7 +62,6 @@ FIGURES = (
     Part("loader", 25, ("loader alone, long epochs", "loader alone, short epochs"), ("data",)),
     Part("epochs", 30, ("start of a training", "lost at an epoch's end"), ("data",)),
     Part("evaluation", 25, ("evaluation with flip test, l",), ("data",)),
-    Part("parity", 25, ("bfloat16 step",)),
 )
 TRAINING = (
     Part("training", 170, ("teacher", "baseline", "stage1", "stage2"), ("data",)),
@@ -75,11 +75,17 @@ SMALL = {
     "l to t": "nw to n",
     "stage 2, l": "stage 2, n",
     "flip test, l": "flip test, n",
+    "bfloat16 step": "float32 step",
     "batch 256": "batch 4",
     "batch 512": "batch 8",
     "batch 64": "batch 2",
 }
-PLANS = {"all": (CARD, DATA, *FIGURES, *TRAINING), "figures": (CARD, DATA, *FIGURES), "training": (CARD, *ALONE)}
+TRAIN, JUDGE = TRAINING
+PLANS = {
+    "all": (CARD, DATA, *FIGURES, TRAIN, PARITY, JUDGE),
+    "figures": (CARD, DATA, *FIGURES, PARITY),
+    "training": (CARD, *ALONE),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,17 +20,19 @@ import torch
 from posedistill import project
 from posedistill.benchmark.figures import Figures
 from posedistill.benchmark.machine import hardware
-from posedistill.benchmark.training import Step, distillation, persons
-from posedistill.data.feed.device_augment import to_model_input
+from posedistill.benchmark.training import LOSS, Step, distillation, persons
+from posedistill.data.feed.device_augment import compiled_model_input, to_model_input
 from posedistill.data.feed.loader import TrainLoader
 from posedistill.data.store.arrow import TrainStore, ValPersons, ValStore
 from posedistill.devices import Device, choose, set_up
 from posedistill.errors import UserError
 from posedistill.models.macs import count_macs
 from posedistill.models.rtmpose import build_rtmpose
+from posedistill.parallel import cores
 from posedistill.params import Params, from_settings
 from posedistill.pipeline.prepare import prepare
 from posedistill.pipeline.recipes import settings_of
+from posedistill.training.compiled import prepare_compiler
 
 RECIPE = "gpu-short"
 
@@ -49,6 +51,7 @@ class Sizes:
     images: int  # where the training is only one part of the run
     seconds: float  # of a loader
     boxes: tuple[int, int]
+    compared: int  # persons of the parity
     changes: dict[str, dict[str, Any]]  # of the recipe
 
 
@@ -63,6 +66,7 @@ LARGE = Sizes(
     images=6000,
     seconds=5.0,
     boxes=(4000, 24000),
+    compared=64,
     changes={},
 )
 SMALL = Sizes(
@@ -76,6 +80,7 @@ SMALL = Sizes(
     images=16,
     seconds=0.1,
     boxes=(8, 16),
+    compared=8,
     changes={
         "input": {"height": 64, "width": 64},
         "teacher": {"size": "nw", "epochs": 1},
@@ -208,6 +213,7 @@ def build_step(run: Run, teacher: str | None, student: str, micro_batch: int) ->
     device, size = run.device, run.params.input.size
     objective = distillation(teacher, student, device, size)
     if device.compile:
+        prepare_compiler()
         objective.compile()
     return Step(objective, *persons(micro_batch, device, size), device)
 
@@ -272,6 +278,7 @@ def stage1_again(run: Run) -> None:
 def with_loader(run: Run, name: str, step: Step, batch: int, alone: float, device: Device) -> None:
     """Persons/s with the loader: worker processes, transfer, the device's part of the augmentation, and the step; and
     the share of the time that the step waits for the loader."""
+    model_input = compiled_model_input(device.device) if device.compile else to_model_input
     with train_loader(run, batch) as loader:
         batches = _endless(loader)
         waited = start = 0.0
@@ -284,7 +291,7 @@ def with_loader(run: Run, name: str, step: Step, batch: int, alone: float, devic
             waited += time.perf_counter() - began
             parts = (given.images, given.keypoints, given.changes)
             images, keypoints, changes = (values.to(device.device, non_blocking=True) for values in parts)
-            step.images, step.keypoints = device.layout(to_model_input(images, changes)), keypoints
+            step.images, step.keypoints = device.layout(model_input(images, changes)), keypoints
             step()
         synchronise()
         seconds = time.perf_counter() - start
@@ -403,13 +410,27 @@ def evaluation(run: Run) -> None:
 
 
 def parity(run: Run) -> None:
-    """How well the gradients of a bfloat16 step on the device agree with those in float32 on the CPU."""
-    from posedistill.training.parity import measure_parity
+    """How well the gradients of a stage 1 step on the device agree with those in float32 on the CPU: of the models that
+    this run has trained, else of the default's backbones."""
+    from posedistill.models.checkpoint import load_backbone, model_from_checkpoint
+    from posedistill.training.parity import step_parity
 
-    teacher, student = run.sizes.pairs[0]
-    found = measure_parity(teacher, student, run.params.input.size, run.device)
-    what = f"bfloat16 step, {teacher} to {student}, against float32 on the CPU"
-    run.add(f"{what}: lowest cosine of a gradient", found.lowest, "", "≥ 0.99", f"{found.count} tensors; {found.name}")
+    trained = [Path("models/baseline.safetensors"), Path("models/teacher.safetensors")]
+    if all(path.is_file() for path in trained):
+        student, teacher = map(model_from_checkpoint, trained)
+    else:
+        torch.manual_seed(0)
+        student, teacher = (build_rtmpose(size, run.params.input.size) for size in ("n", "nw"))
+        for model in (student, teacher):
+            load_backbone(model, ASSETS / "backbones" / f"cspnext-{model.size.name}-body-rendered.safetensors")
+    with train_loader(run, run.sizes.compared, workers=0) as loader:
+        batch = next(iter(loader.epoch(0)))
+    torch.set_num_threads(cores())
+    found = step_parity(student, teacher.eval(), LOSS, batch, run.device)
+    what = f"{str(run.device.precision)[6:]} step against float32 on the CPU"
+    note = f"{teacher.size.name} to {student.size.name}, the lowest of {found.count} tensors: {found.name}"
+    run.add(f"{what}: cosine of the gradients", found.lowest, "", "≥ 0.99", note)
+    run.add(f"{what}: difference of the loss", found.loss, "")
 
 
 PARTS: dict[str, Callable[[Run], None]] = {

@@ -117,7 +117,7 @@ def made_up_persons(count: int, folder: Path) -> list[Any]:
         if image not in refs:
             path = folder / f"{image:06d}.jpg"
             if not path.exists():
-                os.link(first, path)
+                path.symlink_to(first)
             refs[image] = ImageRef(str(path), None, 640, 480, path.name)
         keypoints = np.ones((133, 3), np.float32)
         box = np.array([10, 10, 200, 400], np.float32)
