@@ -1,5 +1,8 @@
 """The distillation terms that DWPose does not have: values by hand, gradients, and what every term must do."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +18,11 @@ from posedistill.losses import (
     standardised,
     standardised_logit_loss,
 )
-from posedistill.params import load_params
+from posedistill.params import load_params, read_settings
+from posedistill.pipeline.stage import checked_settings
 from posedistill.training.stage1 import check_extra, stage1_losses
 
+ROOT = Path(__file__).parents[1]
 TERMS = pytest.mark.parametrize("term", [extra.loss for extra in EXTRA_TERMS.values()], ids=EXTRA_TERMS)
 
 
@@ -132,3 +137,15 @@ def test_stage1_adds_the_terms_with_their_weight_and_the_decay():
 def test_an_unknown_term_is_one_line():
     with pytest.raises(UserError, match=r"^loss.extra: found skeleton, allowed: standardised, bones$"):
         check_extra({"bones": 1.0, "skeleton": 1.0})
+
+
+def test_an_unknown_term_fails_before_the_first_stage(tmp_path, monkeypatch):
+    settings = read_settings(ROOT / "params.yaml")
+    for section in ("teacher", "student"):
+        settings[section] |= {"backbone": None, "init": None} if section == "teacher" else {"backbone": None}
+    settings["loss"]["extra"] = {"skeleton": 1.0}
+    (tmp_path / "params.yaml").write_text(json.dumps(settings))
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^loss.extra: found skeleton"):
+        checked_settings("prepare")
