@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from posedistill.data.geometry import BOX_PADDING
+from posedistill.keypoints import PART_NAMES
 
-# Metrics are listed under these keys; cards call the parts so.
-PARTS = {"wholebody": "whole body", "body": "body", "foot": "feet", "face": "face", "hand": "hands"}
-
+PARTS = ("wholebody", "body", "foot", "face", "hand")
 _RESEARCH = "**non-commercial research only**"
 _DATA = {
     "synthetic": "people rendered from a parametric body (anny, Apache-2.0; MakeHuman shapes, CC0). No photograph of "
@@ -37,6 +36,7 @@ class CardFacts:
     files: tuple[str, ...] = ()
     role: str = ""  # which of the pipeline's models it is; empty: not known
     padding: float = BOX_PADDING  # by how much boxes are widened for it
+    calibrated_on: str = ""  # on which persons; empty: not calibrated
 
     def setting(self, *keys: str) -> Any:
         """A setting by its path; None where it is missing."""
@@ -175,13 +175,17 @@ def _metrics(facts: CardFacts) -> Iterator[str]:
     )
     oks, intervals = found.get("mean_oks", {}), found.get("intervals", {})
     oks_intervals = found.get("mean_oks_intervals", {})
-    for part, title in PARTS.items():
+    for part in PARTS:
         if part in found:
-            yield (
-                f"| {title} | {_percent(found[part].get('AP'))} | {_interval(intervals.get(part, {}).get('AP'))} | "
-                f"{_percent(found[part].get('AR'))} | {_percent(oks.get(part))} | "
-                f"{_interval(oks_intervals.get(part))} |"
+            cells = (
+                PART_NAMES[part],
+                _percent(found[part].get("AP")),
+                _interval(intervals.get(part, {}).get("AP")),
+                _percent(found[part].get("AR")),
+                _percent(oks.get(part)),
+                _interval(oks_intervals.get(part)),
             )
+            yield f"| {' | '.join(cells)} |"
 
 
 def _percent(value: float | None) -> str:
@@ -194,7 +198,13 @@ def _interval(ends: Sequence[float] | None) -> str:
 
 def _limits(facts: CardFacts) -> Iterator[str]:
     yield "- One person per crop: where two people overlap in a box, it may mix them; it does not detect people."
-    yield "- Scores are uncalibrated logits: good for ranking and thresholds, not probabilities."
+    if facts.calibrated_on:
+        yield (
+            "- Scores are logits. The files' metadata turn them into the probability that a point is right, measured "
+            f"on {facts.calibrated_on}; on other kinds of pictures it is off: calibrate again on pictures of that kind."
+        )
+    else:
+        yield "- Scores are uncalibrated logits: good for ranking and thresholds, not probabilities."
     yield "- It predicts all 133 points, visible or not; points far outside the box cannot be found."
     if facts.kinds == {"synthetic"} and not facts.foreign:
         yield (

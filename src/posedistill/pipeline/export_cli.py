@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,19 @@ from typing import Any
 from posedistill import project
 from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
+from posedistill.evaluation.calibration import METADATA_KEY, read_calibration
+from posedistill.export.certificate import PRECISIONS
 from posedistill.export.onnx_file import export_onnx
-from posedistill.files import refuse_overwrite, writable_folder
+from posedistill.export.precision import to_half, to_int8, with_metadata
+from posedistill.files import refuse_overwrite, writable_folder, write_atomic
 from posedistill.inference.weights import padding_of
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
+from posedistill.models.rtmpose import RTMPose
 from posedistill.models.weights_file import read_weights
-from posedistill.params import ROLES, load_params
-from posedistill.pipeline.handover import hand_over, output_files
+from posedistill.params import ROLES, Params, load_params
+from posedistill.pipeline.export import RANGE_CROPS, training_crops
+from posedistill.pipeline.handover import calibration_of, hand_over, output_files
 from posedistill.pipeline.provenance import check_fresh, find_origin
 
 DESCRIPTION = (
@@ -32,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--weights", type=Path, help="or any file of weights: .safetensors, mmpose .pth")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (runs/export/NAME)")
     parser.add_argument("--onnx-only", type=Path, metavar="FILE", help="write an ONNX file and nothing else")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of --onnx-only; int8 takes its ranges from the project's prepared/train (%(default)s)",
+    )
     parser.add_argument("--opset", type=int, default=17, help="of the ONNX file (%(default)s)")
 
 
@@ -48,6 +60,8 @@ class Chosen:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.precision != "fp32" and args.onnx_only is None:
+        raise UserError(f"--precision {args.precision}: give --onnx-only FILE, which it is for")
     chosen = _own(args) if args.weights is None else _given(args)
     files = output_files(chosen.out, chosen.name) if chosen.onnx is None else [chosen.onnx]
     refuse_overwrite(files, chosen.weights)
@@ -61,11 +75,34 @@ def run(args: argparse.Namespace) -> int:
     if chosen.onnx is None:
         hand_over(model, chosen.name, chosen.out, params, opset=args.opset, known=chosen.known)
     else:
-        padding = padding_of(chosen.known or {}) if params is None else params.augment.box_padding
-        export_onnx(model, chosen.onnx, args.opset, padding or BOX_PADDING)
+        _write_onnx(model, chosen, chosen.onnx, params, args)
     for file in files:
         print(f"{file}: {file.stat().st_size / 2**20:.2f} MiB")
     return 0
+
+
+def _write_onnx(model: RTMPose, chosen: Chosen, path: Path, params: Params | None, args: argparse.Namespace) -> None:
+    """One file. Only float32 keeps a calibration: the scores of other precisions differ a little."""
+    if args.precision == "int8" and params is None:
+        raise UserError(
+            f"{chosen.weights}: int8 takes its ranges from the training crops, and no project here has trained this "
+            "model; allowed: --precision fp32 or fp16"
+        )
+    padding = padding_of(chosen.known or {}) if params is None else params.augment.box_padding
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, "model.onnx")
+        export_onnx(model, plain, args.opset, padding or BOX_PADDING)
+        content = plain.read_bytes()
+    if args.precision == "fp32":
+        found = read_calibration(chosen.known, chosen.name) if chosen.known else calibration_of(model, chosen.name)
+        content = with_metadata(content, {METADATA_KEY: found.to_json()}) if found else content
+    elif args.precision == "fp16":
+        content = to_half(content)
+    elif params is not None:
+        content = to_int8(content, training_crops(params, RANGE_CROPS).numpy())
+    write_atomic(path, content)
+    if args.precision != "fp32":
+        print(f"{args.precision} is neither judged nor calibrated here: the pipeline's stage `export` does both")
 
 
 def _own(args: argparse.Namespace) -> Chosen:

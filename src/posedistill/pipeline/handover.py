@@ -9,20 +9,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
+from posedistill.evaluation.calibration import METADATA_KEY, Calibration, read_calibration
 from posedistill.export.model_card import CardFacts, model_card
 from posedistill.export.onnx_file import export_onnx
+from posedistill.export.precision import with_metadata
 from posedistill.files import sha256_file, write_atomic
 from posedistill.inference.weights import padding_of
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.macs import parameters_and_macs
 from posedistill.models.rtmpose import RTMPose
+from posedistill.models.weights_file import read_weights
 from posedistill.params import ROLES, Params, to_settings
 from posedistill.pipeline.evaluation_files import METRICS
 from posedistill.pipeline.provenance import data_hash, git_revision
 
 CARD, METADATA = "README.md", "metadata.json"
+CALIBRATED = {"stage2": "models/student.safetensors"}  # model → its weights with their calibration
 UNKNOWN: dict[str, Any] = {"settings": {}, "metrics": None, "data_hash": None, "git_revision": None}
 
 
@@ -63,18 +69,39 @@ def hand_over(
     elif known and known.get("settings"):  # without settings, the name says nothing about the training
         metadata |= known
     padding = padding_of(metadata if params is not None else known or {}) or BOX_PADDING
-    about, card = _about(model, name, metadata, padding, files[:3])
+    calibration = calibration_of(model, name, root) if params is not None else read_calibration(known or {}, name)
+    if calibration is not None:
+        metadata[METADATA_KEY] = calibration.to_json()
+    about, card = _about(model, name, metadata, padding, files[:3], calibration)
     save_checkpoint(model, files[0], "own", metadata)
     save_checkpoint(model, files[1], "mmpose", metadata)
     export_onnx(model, files[2], opset, padding)
+    if calibration is not None:
+        write_atomic(files[2], with_metadata(files[2].read_bytes(), {METADATA_KEY: calibration.to_json()}))
     about["sha256"] = {file.name: sha256_file(file) for file in files[:3]}
     write_atomic(out / METADATA, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     write_atomic(out / CARD, card)
     return files
 
 
+def calibration_of(model: RTMPose, name: str, root: Path = Path()) -> Calibration | None:
+    """The calibration that the pipeline's export stage made of model `name`; None if it is of other weights."""
+    path = root / CALIBRATED.get(name, "")
+    if name not in CALIBRATED or not path.is_file():
+        return None
+    content, metadata = read_weights(path)
+    weights = model.state_dict()
+    same = set(content) == set(weights) and all(torch.equal(weights[key].cpu(), content[key]) for key in weights)
+    return read_calibration(metadata, str(path)) if same else None
+
+
 def _about(
-    model: RTMPose, name: str, metadata: Mapping[str, Any], padding: float, files: list[Path]
+    model: RTMPose,
+    name: str,
+    metadata: Mapping[str, Any],
+    padding: float,
+    files: list[Path],
+    calibration: Calibration | None,
 ) -> tuple[dict[str, Any], str]:
     """The content of METADATA (without hashes) and the model card."""
     parameters, macs = parameters_and_macs(model)
@@ -93,6 +120,7 @@ def _about(
                 data_hash=metadata["data_hash"],
                 revision=metadata["git_revision"],
                 files=tuple(file.name for file in files),
+                calibrated_on="" if calibration is None else f"{calibration.persons} persons of {calibration.data}",
             )
         )
     except (TypeError, AttributeError, KeyError, ValueError) as error:  # metadata are untrusted
