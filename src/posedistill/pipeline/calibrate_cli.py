@@ -26,7 +26,7 @@ from posedistill.evaluation.predict import predict_both
 from posedistill.evaluation.records import GroundTruth, read_ground_truth
 from posedistill.export.precision import with_metadata
 from posedistill.files import printable, refuse_overwrite, write_atomic
-from posedistill.inference.weights import WEIGHTS, load_model, padding_of, read_metadata
+from posedistill.inference.weights import load_model, padding_of, read_metadata
 from posedistill.keypoints import PART_NAMES
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.onnx_model import OnnxModel, PoseModel
@@ -43,10 +43,12 @@ DESCRIPTION = """Measure on labelled persons how often points of a given score a
 --min-confidence means the same for every model. Calibrate on pictures of the kind that the model will see, and that it
 was not trained on."""
 
+MODEL = "models/stage2.safetensors"  # models/student.safetensors has a calibration
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.add_argument("model", metavar="MODEL", type=Path, nargs="?", default=Path(WEIGHTS), help="(%(default)s)")
+    parser.add_argument("model", metavar="MODEL", type=Path, nargs="?", default=Path(MODEL), help="(%(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the calibrated model, of MODEL's kind")
     parser.add_argument("--annotations", type=Path, metavar="GT.json", help="COCO-WholeBody annotations, and")
     parser.add_argument("--images", type=Path, metavar="DIR", help="their pictures; by default the project's prepared/")
