@@ -132,7 +132,7 @@ def test_a_detection_without_a_score_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        *('{"a.jpg": 3}', '{"images": [], "annotations": []}', "[1]", '[{"image_id": 1.5}]', "x"),
+        *('{"a.jpg": 3}', '{"images": []}', "[1]", '[{"image_id": 1.5}]', "x"),
         '[{"image_id": 10, "bbox": [1], "score": 1}]',
     ],
 )
