@@ -218,7 +218,7 @@ def test_a_stage_reads_only_what_it_lists(settings):
 def test_stage_settings_are_those_of_the_pipeline():
     listed = stage_settings("stage1")
     assert "gamma" not in listed["loss"] and listed["loss"]["alpha"] == 7e-5
-    assert set(listed["teacher"]) == {"size"}
+    assert set(listed["teacher"]) == {"size", "input", "keypoints", "more"}
     params = stage_params("stage1")
     assert params.loss.alpha == 7e-5
     assert params.runtime.workers == "auto"  # how, not what: every stage has it
