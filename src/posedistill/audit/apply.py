@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from posedistill.errors import UserError, shorten
-from posedistill.files import atomic_path, dumps_json, printable
+from posedistill.files import atomic_path, printable
+from posedistill.progress import progress
 from posedistill.sources.fields import whole, wrong
 from posedistill.sources.json_stream import load_whole, top_level
 
@@ -30,7 +32,7 @@ def apply_audit(audit: Path, annotations: Path, output: Path) -> tuple[int, int]
             file.write(_compact(key) + b": " + _compact(value) + b",\n")
         file.write(b'"annotations": [')
         first = True
-        for record in records:
+        for record in progress(records, desc="correct", unit="annotations"):
             identity = record.get("id")
             if identity in known:
                 found.add(identity)
@@ -48,7 +50,12 @@ def apply_audit(audit: Path, annotations: Path, output: Path) -> tuple[int, int]
 
 
 def _compact(value: Any) -> bytes:
-    return dumps_json(value, pretty=False).rstrip()
+    """Not orjson: it would write null for NaN, and refuse names that are not UTF-8."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _without_nan(values: Any) -> Any:
+    return [None if value != value else value for value in values] if isinstance(values, list) else values
 
 
 def accepted(audit: Path) -> tuple[Changes, set[int], Changes]:
@@ -90,7 +97,7 @@ def accepted(audit: Path) -> tuple[Changes, set[int], Changes]:
 
 def _check(audit: Path, name: str, record: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for field, value in known.items():
-        if record.get(field) != value:
+        if record.get(field) != value and _without_nan(record.get(field)) != value:  # the audit has null for NaN
             raise UserError(
                 f"{name}: annotation {record['id']}: {field} is not as {printable(audit)} has it: "
                 "the annotations have changed since the audit"
