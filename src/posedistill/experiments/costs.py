@@ -110,10 +110,9 @@ def _seconds(settings: Mapping[str, Any], variant: Variant) -> float:
     silent = Group(rank=1)  # shows nothing and writes nothing
     plan = TrainingPlan("costs", 1, STEPS, params.train.batch, Schedule(1e-4, STEPS), 0.05, 1.0, 2e-4, 2000, 1, "last")
     timer = _Timer(_clock(device), with_loading=device.workers == 0)  # else other processes make the batches meanwhile
-    store = TrainStore("prepared/train")
-    options = {"batch": plan.batch, "seed": 0, "for_gpu": device.cuda, "teacher": teacher}
+    store, views = TrainStore("prepared/train"), (params.input, lambda _: params.augment)
     with (
-        TrainLoader(store, params.input, lambda _: params.augment, **options) as loader,
+        TrainLoader(store, *views, batch=plan.batch, seed=0, for_gpu=device.cuda, teacher=teacher) as loader,
         tempfile.TemporaryDirectory() as folder,
     ):
         fit(objective, plan, lambda *_: timer.watched(loader), device, RunFolder(Path(folder)), group=silent)
