@@ -85,6 +85,12 @@ def test_a_whole_number_of_epochs_needs_one_training(settings, monkeypatch):
     assert len(plan.runs) == 6 and plan.places("baseline_long", 0) == [("seeds-long3-seed0", "baseline", 1.0)]
 
 
+def test_epochs_lie_between_whole_numbers():
+    assert costs.between(3.5) == (3, 4, 0.5) and costs.between(3.0) == (3, 3, 0.0)
+    assert costs.between(0.8) == (1, 1, 0.0)  # no fewer than one
+    assert costs.whole_epochs([3.5, 3.0, 5.2]) == [3, 4, 5, 6]
+
+
 def test_costs_are_measured_once(settings, monkeypatch):
     variants = {"logits": ({"loss.alpha": 0.0}, "stage1")}
     assert costs.relative_costs(settings, variants) == {"logits": COST}

@@ -62,15 +62,15 @@ def relative_costs(settings: Mapping[str, Any], variants: Mapping[str, Variant])
     return {name: known[key] for name, key in keys.items()}
 
 
-def whole_epochs(epochs: Iterable[float]) -> list[int]:
-    """The whole numbers of epochs that `between` needs."""
-    return sorted({whole for value in epochs for whole in (math.floor(value), math.ceil(value))})
-
-
 def between(epochs: float) -> tuple[int, int, float]:
-    """The whole numbers of epochs on both sides of `epochs`, and the share of the larger."""
-    low = math.floor(epochs)
-    return low, math.ceil(epochs), epochs - low
+    """The whole numbers of epochs on both sides of `epochs`, both from 1, and the share of the larger."""
+    low = max(1, math.floor(epochs))
+    return low, max(low, math.ceil(epochs)), max(0.0, epochs - low)
+
+
+def whole_epochs(epochs: Iterable[float]) -> list[int]:
+    """All whole numbers of epochs that `between` needs."""
+    return sorted({whole for value in epochs for whole in between(value)[:2]})
 
 
 def _key(settings: Mapping[str, Any], variant: Variant, code: str) -> str:
