@@ -395,38 +395,3 @@ def test_the_calibration_of_the_same_weights_is_handed_over(project, random_mode
     assert export("--out", "other") == 0
     assert load(project / "other" / "stage2.onnx", "cpu").calibration is None
     assert "uncalibrated" in (project / "other" / "README.md").read_text()
-
-
-def test_given_weights_keep_their_calibration(random_model, tmp_path, project, settings_exist):
-    calibrated(tmp_path / "given.safetensors", random_model(seed=2))
-    assert export("--weights", tmp_path / "given.safetensors", "--onnx-only", tmp_path / "one.onnx") == 0
-    assert load(tmp_path / "one.onnx", "cpu").calibration == CALIBRATION
-
-
-def test_fp16_on_request(random_model, tmp_path, project, settings_exist, capsys):
-    save_checkpoint(random_model(seed=2), tmp_path / "given.safetensors")
-    given = ("--weights", tmp_path / "given.safetensors")
-    assert export(*given, "--onnx-only", tmp_path / "half.onnx", "--precision", "fp16") == 0
-    assert "fp16 is neither judged nor calibrated here" in capsys.readouterr().out
-    export(*given, "--onnx-only", tmp_path / "whole.onnx")
-    assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "whole.onnx").stat().st_size
-    with pytest.raises(UserError, match="int8 takes its ranges from the training crops"):
-        export(*given, "--onnx-only", tmp_path / "int8.onnx", "--precision", "int8")
-    with pytest.raises(UserError, match="--precision fp16: give --onnx-only FILE"):
-        export(*given, "--precision", "fp16")
-
-
-@pytest.mark.parametrize("layout", [(".safetensors", "own"), (".pth", "mmpose")])
-def test_weights_that_are_not_finite_are_refused(random_model, tmp_path, project, settings_exist, layout):
-    model = random_model(seed=3)
-    with torch.no_grad():
-        model.head.final_layer.weight[0] = float("nan")
-    path = tmp_path / f"nan{layout[0]}"
-    save_checkpoint(model, path, layout[1])
-    for command in (("export", "--weights", path, "--out", tmp_path / "out"), ("convert", path, tmp_path / "b.pth")):
-        assert main([str(one) for one in command]) == 2
-    with torch.no_grad():
-        model.head.final_layer.weight[0] = 1e5
-    save_checkpoint(model, path, layout[1])
-    assert main(["convert", str(path), str(tmp_path / "b.pth"), "--half"]) == 2  # infinite in float16
-    assert not (tmp_path / "b.pth").exists()
