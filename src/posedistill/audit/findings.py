@@ -15,7 +15,7 @@ from posedistill.audit.survey import Survey
 from posedistill.keypoints import FLIP_INDICES, PARTS
 
 LEAST = 0.05  # candidates that are less sure are not listed
-SURE = 0.8  # from here on a finding is called sure
+SURE = 0.9  # from here on a finding is called sure
 LIKELY = 0.5  # from here on a finding explains others, however sure those are
 MARGIN = 0.05  # of the points' extent, added on each side of a proposed box
 VISIBLE = 2.0  # the third value of proposed points

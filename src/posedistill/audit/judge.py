@@ -20,7 +20,7 @@ from posedistill.audit.candidates import Candidate
 from posedistill.audit.measure import BOX_SIDES
 
 WEIGHTS = Path(__file__).with_name("weights.json")
-TRUST = 30  # candidates of a part with which the data's own scatter counts as much as that of rendered people
+TRUST = 5  # candidates of a part with which the data's own scatter counts as much as that of rendered people
 RIDGE = 2e-2  # of the logistic regressions, for standardised features
 FLOOR = {"away": 0.02, "gap": 0.02, "differ": 0.02, "spread": 0.01}  # of measures whose logarithm is taken
 
