@@ -57,6 +57,16 @@ def test_files_are_smaller_with_the_same_interface_and_bytes(content):
         assert about["box_padding"] == "1.25" and about["precision"] in ("float16", "int8")
 
 
+@pytest.mark.parametrize("opset", [11, 20])
+def test_all_opsets_can_be_made_smaller(model, tmp_path, opset):
+    export_onnx(model, tmp_path / "model.onnx", opset)
+    content = (tmp_path / "model.onnx").read_bytes()
+    images = crops(2, seed=1)
+    expected = outputs(content, tmp_path, images)
+    for made, error in ((to_half(content), 0.01), (to_int8(content, crops(8)), 0.5)):
+        assert np.abs(outputs(made, tmp_path, images)[0] - expected[0]).mean() < error * expected[0].std()
+
+
 def test_int8_ranges_come_from_the_crops(content):
     assert to_int8(content, crops(8)) != to_int8(content, 3 * crops(8))
 

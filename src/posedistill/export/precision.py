@@ -39,7 +39,8 @@ def to_half(content: bytes) -> bytes:
 
 
 def to_int8(content: bytes, crops: np.ndarray) -> bytes:
-    """The ONNX file `content` with its convolutions in 8-bit integers (static, QDQ, weights per channel).
+    """The ONNX file `content` with its convolutions in 8-bit integers (static, QDQ; weights per channel from
+    opset 13 on).
 
     `crops` [N, 3, H, W], normalised, show the range of each activation: its least and largest value. The head's
     products, where a coarse number bends fingers, stay in float32.
@@ -48,6 +49,7 @@ def to_int8(content: bytes, crops: np.ndarray) -> bytes:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     source = onnx.load_from_string(content)
+    per_channel = source.opset_import[0].version >= 13  # before, scales are single numbers
     with tempfile.TemporaryDirectory() as folder, _quiet():
         given, written = Path(folder, "given.onnx"), Path(folder, "int8.onnx")
         given.write_bytes(content)
@@ -57,7 +59,7 @@ def to_int8(content: bytes, crops: np.ndarray) -> bytes:
             _reader(source.graph.input[0].name, crops),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
-            per_channel=True,
+            per_channel=per_channel,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
         )
