@@ -27,6 +27,11 @@ def label_rates(train: str | Path = "prepared/train") -> NDArray[np.float64]:
     return (TrainStore(train).column("keypoints")[..., 2] > 0).mean(axis=0)
 
 
+def train_persons(train: str | Path = "prepared/train") -> int:
+    """How many persons the models were trained on."""
+    return len(TrainStore(train))
+
+
 def point_gains(paired: Mapping[str, Paired], model: str, baseline: str = "baseline") -> NDArray[np.float64]:
     """Gain of a model over the baseline in mean similarity of each keypoint, in points: [133]; NaN without labels."""
     with np.errstate(invalid="ignore"):

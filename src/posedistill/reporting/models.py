@@ -93,30 +93,32 @@ def _where(comparison: Comparison) -> str:
     return f"{' in '.join(counts)} of the validation set “{found['val_set']}”"
 
 
-def answer(comparison: Comparison, results: Mapping[str, Any] | None = None) -> str:
+def answer(comparison: Comparison, results: Mapping[str, Any] | None = None, train_persons: int | None = None) -> str:
     """What was compared, on which data, what won, by how much and how sure that is, as a Markdown list.
 
     `results`: those of `make seeds`, if they belong to this run (see `seeds.of_this_run`).
     """
     metrics = comparison.metrics
-    students = [model for model in metrics if model != "teacher"]
     oks = {model: 100 * found["mean_oks"]["wholebody"] for model, found in metrics.items()}
-    ranked = sorted(students, key=lambda model: -oks[model])
+    ranked = sorted((model for model in metrics if model != "teacher"), key=lambda model: -oks[model])
     size = metrics[ranked[0]]["parameters"]
     order = ", ".join(f"{MODEL_NAMES[model]} {oks[model]:.1f} %" for model in ranked)
+    trained = f", each trained on the same {train_persons:,} persons" if train_persons else ""
+    teacher = ""
+    if "teacher" in metrics:
+        times = metrics["teacher"]["parameters"] / size
+        teacher = f"; the teacher, {times:.1f} times as large, {oks['teacher']:.1f} %"
     lines = [
-        f"**Compared**: one network of {size / 1e6:.2f} M parameters, trained alone (baseline), under a teacher "
-        "(stage 1), and with a new head after that (stage 1 + 2).",
-        f"**On**: {_where(comparison)}.",
-        f"**Result** of this run, whole-body mean OKS: {order}"
-        + (
-            f"; the teacher, {metrics['teacher']['parameters'] / size:.1f} times as large, {oks['teacher']:.1f} %."
-            if "teacher" in metrics
-            else "."
-        ),
+        f"- **Compared**: one network of {size / 1e6:.2f} M parameters, trained alone (baseline), under a teacher "
+        f"(stage 1), and with a new head after that (stage 1 + 2){trained}.",
+        f"- **On**: {_where(comparison)}.",
+        f"- **Who is ahead** in this run, by whole-body mean OKS: {order}{teacher}.",
+        "- **By how much, and how sure**:",
     ]
-    lines += [f"**How sure**: {verdict(one)}" for one in _surest(comparison, results)]
-    return "\n".join(f"- {line}" for line in lines)
+    lines += [f"    - {verdict(one)}" for one in _surest(comparison, results)]
+    if results and "long" in results:
+        lines.append(f"- {seeds.longer_note(results)}")
+    return "\n".join(lines)
 
 
 def _surest(comparison: Comparison, results: Mapping[str, Any] | None) -> list[Compared]:
@@ -140,8 +142,8 @@ def why_numbers_differ(results: Mapping[str, Any] | None) -> str:
     return (
         f"Tables and figures of this page show one training of each model. Over the training seeds {listed} the means "
         f"are: {shown} (whole-body mean OKS, %; `11_seeds`). They differ because every seed trains a teacher of its "
-        "own, starts from other weights and sees the persons in another order. The experiments 09, 10 and 12 share one "
-        "teacher over all seeds, so their means differ again."
+        "own, starts from other weights and sees the persons in another order. The other experiments share one teacher "
+        "over all seeds, so their means differ again."
     )
 
 
