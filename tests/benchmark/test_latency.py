@@ -14,6 +14,7 @@ from posedistill.benchmark import latency
 from posedistill.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+RUNTIMES = ("pytorch", "onnxruntime", "onnxruntime fp16", "onnxruntime int8")
 
 
 def test_times_are_those_of_the_calls():
@@ -57,7 +58,7 @@ def test_the_file_names_the_model_and_holds_both_runtimes(tmp_path, capsys):
     assert measured(*arguments) == 0
     rows = list(csv.DictReader(path.open()))
     assert [(row["runtime"], row["batch"]) for row in rows] == [
-        *(("pytorch", "1"), ("onnxruntime", "1"), ("pytorch", "2"), ("onnxruntime", "2"))
+        *((name, batch) for batch in ("1", "2") for name in RUNTIMES),
     ]
     for row in rows:
         assert (row["size"], row["input_size"], row["device"]) == ("n", "64x32", "cpu")
