@@ -32,7 +32,7 @@ main { max-width: 1100px; margin: 0 auto; }
 #show-code:checked ~ .report-head .show, #show-code:not(:checked) ~ .report-head .hide { display: none; }
 #show-code:focus-visible ~ .report-head label { outline: 2px solid; }
 img { max-width: 100%; height: auto; }
-pre, code { font: 13px/1.45 monospace; }
+.highlight pre, .highlight pre span, code { font-family: monospace !important; font-size: 13px; line-height: 1.45; }
 .highlight pre { background: #f7f7f7; padding: 8px 12px; overflow-x: auto; }
 img.formula-block { display: block; margin: 0.6em auto; }
 """
