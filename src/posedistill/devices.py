@@ -124,8 +124,11 @@ def set_up(device: Device) -> None:
 
 
 def keep_memory() -> None:
-    """Make the C library keep freed memory for the next step: returning it to the system and faulting it in again, page
-    by page, takes a fifth of a training step on the CPU. Does nothing where the C library has no `mallopt`."""
+    """Make the C library serve large blocks from memory that it keeps. Does nothing where it has no `mallopt`.
+
+    A loop that makes large tensors and keeps small ones stays small: 26,000 detections are evaluated in 0.4 GB instead
+    of 4. Training steps of the default's sizes take about 0.94 of the CPU time, those at 256×192 no less.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

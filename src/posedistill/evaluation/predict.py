@@ -13,7 +13,7 @@ from torch import Tensor
 
 from posedistill.data.feed.loader import ValBatch, val_batches
 from posedistill.data.store.arrow import ValPersons, ValStore
-from posedistill.devices import worker_processes
+from posedistill.devices import keep_memory, worker_processes
 from posedistill.errors import UserError
 from posedistill.evaluation.pose import Crops, Decoded, Pose, forward_both
 from posedistill.evaluation.records import ALL_PARTS, FIELDS, GroundTruth, Predictions, body_extent
@@ -138,6 +138,7 @@ def _predict(
 
     They are read LAG batches later: a card never waits for the host, nor the host for the batch at hand.
     """
+    keep_memory()  # small results between large logits would leave the C library's memory full of holes
     mode = model.training
     pose = Pose(model, device, flip_test)
     under_way: deque[tuple[ValBatch, list[Decoded]]] = deque()
