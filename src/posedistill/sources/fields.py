@@ -68,6 +68,8 @@ def flag(source: str | Path, where: str, record: Any, field: str, expected: str 
     value = record.get(field)
     if value is None:
         return None
+    if type(value) in (bool, int) and value in (0, 1):  # the usual ones, for speed
+        return int(value)
     for meaning in (0, 1):
         if isinstance(value, str | int | float | np.generic) and (value == meaning or value == str(meaning)):
             return meaning
@@ -142,12 +144,19 @@ def keypoint_numbers(source: str | Path, where: str, record: Any) -> None:
 
 
 def _is_usual(record: Any) -> bool:
-    """Whether a record has all five keypoint fields, each a list of as many floats as it should have."""
+    """Whether a record has all five keypoint fields, each a list of as many numbers that a float can hold as it should
+    have."""
     fields = [record.get(field) for field in KEYPOINT_FIELDS.values()]
     try:
-        return [*map(len, fields)] == _USUAL and {*map(type, chain.from_iterable(fields))} == {float}
-    except TypeError:  # without a length
+        if [*map(len, fields)] != _USUAL:
+            return False
+        values = [*chain.from_iterable(fields)]
+        kinds = {*map(type, values)}
+        if kinds == {int, float}:
+            _PACK(*values)
+    except (TypeError, OverflowError, struct.error):  # without a length; too large a number
         return False
+    return float in kinds and kinds <= {int, float}
 
 
 def keypoints_of(record: Any, dtype: type = np.float32) -> np.ndarray:
