@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,12 @@ from reporting.made_up import annotations, predictions
 from posedistill.evaluation.wholebody import match_wholebody
 from posedistill.keypoints import FLIP_INDICES
 from posedistill.reporting import comparison, curves, data, distillation, evaluation, pictures, style, training
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module", autouse=True)

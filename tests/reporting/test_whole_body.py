@@ -1,5 +1,6 @@
 """What is drawn on the body and beside one another: errors and gains of each point, swapped sides, the same persons."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +10,12 @@ from posedistill.evaluation.wholebody import match_wholebody
 from posedistill.keypoints import FLIP_INDICES, NAMES, PARTS
 from posedistill.reporting import body_map, gains, persons, sides
 from posedistill.reporting.weaknesses import pair_persons
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
