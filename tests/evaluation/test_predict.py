@@ -25,7 +25,7 @@ from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
 from posedistill.evaluation.evaluate import evaluate_store
 from posedistill.evaluation.mean_oks import mean_of, mean_oks
-from posedistill.evaluation.pose import forward, forward_both
+from posedistill.evaluation.pose import Decoded, forward, forward_both
 from posedistill.evaluation.predict import Poses, predict_batches, predict_both, predict_poses
 from posedistill.evaluation.records import FIELDS, read_ground_truth, read_predictions
 from posedistill.keypoints import FLIP_INDICES, PARTS
@@ -167,6 +167,17 @@ def test_no_batch_is_lost_or_moved_while_results_are_under_way(store, params):
     one_by_one = params.replaced(evaluate=params.evaluate.replaced(batch=1))  # more batches than LAG
     found = predict_poses(Finder(), store, one_by_one, persons=persons)
     assert found.annotation_id.tolist() == (rows + 1).tolist()
+
+
+def test_results_are_read_only_once_they_have_arrived():
+    points, scores = torch.zeros(1, 133, 2), torch.zeros(1, 133)
+
+    class Event:
+        def synchronize(self):
+            scores.fill_(7)  # what the copy brings
+
+    _, found, _ = Decoded(points, scores, scores, Event()).wait()
+    assert (found == 7).all()
 
 
 def test_no_boxes_give_no_poses(store):
