@@ -138,7 +138,7 @@ def summary(trials: Mapping[str, Trial]) -> dict[str, Any]:
                     "injected": curve.injected,
                     "precision_at_recall_70": round(curve.precision_at(), 4),
                     "recall_at_precision_80": round(curve.recall_at(), 4),
-                    "precision_of_the_sure": round(_mean(curve.right[curve.sure >= SURE]), 4),
+                    "precision_of_the_sure": _mean(curve.right[curve.sure >= SURE]),  # None: none is
                 }
                 for kind, curve in curves(trial).items()
             },
@@ -147,8 +147,8 @@ def summary(trials: Mapping[str, Trial]) -> dict[str, Any]:
     }
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0
+def _mean(values: np.ndarray) -> float | None:
+    return round(float(values.mean()), 4) if len(values) else None
 
 
 def main(argv: list[str] | None = None) -> int:
