@@ -80,12 +80,13 @@ def device_type(runtime: Runtime) -> str:
 
 def worker_processes(runtime: Runtime) -> int:
     """Loader processes of this process: `runtime.workers`, or for `auto` on a GPU its share of the cores, up to 16, and
-    on the CPU one at most, which keeps up with a model that takes all cores."""
+    on the CPU one if a core is left for it, which keeps up with a model that takes all cores."""
     if runtime.workers != "auto":
         return int(runtime.workers)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # that train on this machine
     if device_type(runtime) == "cpu":
-        return min(1, cores() - 1)
-    return min(16, max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        return min(1, max(0, cores() - processes))
+    return min(16, max(1, cores() // processes))
 
 
 def choose(runtime: Runtime) -> Device:
