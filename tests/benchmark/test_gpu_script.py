@@ -19,7 +19,7 @@ from posedistill.errors import UserError
 ROOT = Path(__file__).parents[2]
 # What the GPU machine lacks, and what only other parts of the project need.
 ABSENT = ("dvc", "papermill", "pycocotools", "ruamel", "orjson", "av", "ijson", "sklearn", "jupyterlab", "IPython")
-ABSENT += ("nbformat", "nbconvert", "onnx", "onnxruntime", "scipy.optimize", "pytest", "xtcocotools")
+ABSENT += ("nbformat", "nbconvert", "xtcocotools")
 
 
 def python(program: str) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from posedistill.data.feed.loader import ValBatch, val_batches
 from posedistill.data.store.arrow import ValPersons, ValStore
-from posedistill.devices import keep_memory, worker_processes
+from posedistill.devices import worker_processes
 from posedistill.errors import UserError
 from posedistill.evaluation.pose import Crops, Decoded, Pose, forward_both
 from posedistill.evaluation.records import ALL_PARTS, FIELDS, GroundTruth, Predictions, body_extent
@@ -138,20 +138,49 @@ def _predict(
 
     They are read LAG batches later: a card never waits for the host, nor the host for the batch at hand.
     """
-    keep_memory()  # small results between large logits would leave the C library's memory full of holes
     mode = model.training
     pose = Pose(model, device, flip_test)
     under_way: deque[tuple[ValBatch, list[Decoded]]] = deque()
-    found: list[list[Poses]] = []
+    found = [_Rows(), _Rows()]
+
+    def finish_first() -> None:
+        for rows, poses in zip(found, _finish(pose, *under_way.popleft(), score_threshold)):
+            rows.add(poses)
+
     try:
         for batch in batches:
             under_way.append((batch, start(pose, batch.images)))
             if len(under_way) > LAG:
-                found.append(_finish(pose, *under_way.popleft(), score_threshold))
-        found += [_finish(pose, *one, score_threshold) for one in under_way]
+                finish_first()
+        while under_way:
+            finish_first()
     finally:
         model.train(mode)
-    return [Poses.join(one) for one in zip(*found)] if found else [Poses.join([]), Poses.join([])]
+    return [rows.poses() for rows in found]
+
+
+class _Rows:
+    """Poses that grow in a few large arrays: small ones, allocated between the large temporary ones of each batch,
+    would leave the C library's memory full of holes (10 GB for 100,000 persons)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.arrays: list[np.ndarray] = []
+
+    def add(self, poses: Poses) -> None:
+        given = [getattr(poses, field.name) for field in fields(Poses)]
+        end = self.count + len(poses.score)
+        if not self.arrays or end > len(self.arrays[0]):
+            larger = [np.empty((max(4096, 2 * end), *one.shape[1:]), one.dtype) for one in given]
+            for new, old in zip(larger, self.arrays):
+                new[: self.count] = old[: self.count]
+            self.arrays = larger
+        for array, one in zip(self.arrays, given):
+            array[self.count : end] = one
+        self.count = end
+
+    def poses(self) -> Poses:
+        return Poses(*(array[: self.count] for array in self.arrays)) if self.arrays else Poses.join([])
 
 
 def _finish(pose: Pose, batch: ValBatch, results: list[Decoded], score_threshold: float) -> list[Poses]:
