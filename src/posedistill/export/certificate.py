@@ -98,8 +98,7 @@ def judge(
 
 def differences(judged: Judged, base: Judged, samples: int = SAMPLES) -> tuple[dict[str, Difference], ...]:
     """AP and mean OKS of each part minus those of `base`, with paired 95 % intervals over the same images."""
-    drawn = (resampled_metrics(one.matched, samples) for one in (judged, base))
-    intervals = paired_intervals(*drawn)
+    intervals = paired_intervals(resampled_metrics(judged.matched, samples), resampled_metrics(base.matched, samples))
     ap = {part: (judged.ap[part] - base.ap[part], *intervals[part]["AP"]) for part in judged.ap if base.ap[part] >= 0}
     oks = paired_mean_oks_difference([judged.person_oks], [base.person_oks], samples)
     return ap, {part: values for part, values in oks.items() if part in ap}
