@@ -17,8 +17,8 @@ STEM_CHANNELS = 8  # of the stem's input on GPUs: tensor cores take bfloat16 cha
 
 
 class StemConv(nn.Conv2d):
-    """The first convolution. On GPUs image and weight get channels of zeros: with 3 channels the weight's gradient alone
-    takes a tenth of a training step. Outputs, gradients and checkpoints are those of 3 channels."""
+    """The first convolution. On GPUs image and weight get channels of zeros: with 3 channels, the weight's gradient
+    alone takes a tenth of a training step. Outputs, gradients and checkpoints are those of 3 channels."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.padded(images) if images.is_cuda else super().forward(images)
