@@ -122,12 +122,11 @@ def without(packages: tuple[str, ...], folder: Path) -> Path:
     """A folder for PYTHONPATH that makes every Python process start without `packages`."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name in {packages!r} or name.split('.')[0] in {packages!r}:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
+        "from importlib.machinery import PathFinder\n"
+        "plain = PathFinder.find_spec\n"
+        "def find_spec(cls, name, path=None, target=None):\n"
+        f"    return None if name.split('.')[0] in {packages!r} else plain(name, path, target)\n"
+        "PathFinder.find_spec = classmethod(find_spec)\n"
     )
     return folder
 
