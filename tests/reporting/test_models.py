@@ -76,25 +76,10 @@ def test_further_validation_sets_are_compared_by_themselves(evaluated: None):
     assert "On ubody:" in models.words(both) and "On " not in models.words(alone)
 
 
-def test_the_answer_quotes_the_seeds_if_they_belong_to_the_run(evaluated: None):
-    found = compare_models(samples=20, seed=0)
-    text = models.answer(found, seeds.of_this_run(found.metrics))
-    assert "0.60 M parameters" in text and "validation set “rendered”" in text
+def test_the_answer_says_what_where_and_how_sure(evaluated: None):
+    text = models.answer(compare_models(samples=20, seed=0), 4259)
+    assert "0.60 M parameters" in text and "validation set “rendered”" in text and "same 4,259 persons" in text
     assert "stage 1 − baseline" in text and "in this one training" in text and "teacher −" not in text
-    gain = {
-        "pooled": dict.fromkeys(models.PARTS, (0.05, 0.04, 0.06)),
-        "seeds": {"0": [0.05, 0, 0], "1": [0.04, 0, 0]},
-    }
-    several = {model: {"0": metrics, "1": metrics} for model, metrics in found.metrics.items()}
-    results = {"seeds": [0, 1], "models": several, "differences": {"stage 1 − baseline": gain}}
-    write_json(seeds.RESULTS, results)
-    text = models.answer(found, seeds.of_this_run(found.metrics))
-    assert "+5.0 [+4.0, +6.0] points of mean OKS, a **gain**, with this sign in all 2 seeds" in text
-    assert "Over the training seeds 0, 1" in models.why_numbers_differ(results)
-    other = {
-        model: metrics | {"mean_oks": dict.fromkeys(models.PARTS, 0.1)} for model, metrics in found.metrics.items()
-    }
-    assert seeds.of_this_run(other) is None
 
 
 def test_published_rows_stand_below_and_apart(evaluated: None):

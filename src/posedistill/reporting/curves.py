@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -114,11 +113,6 @@ def _loss_is_of_logits(frame: pd.DataFrame) -> bool:
 
 def _loss(frame: pd.DataFrame) -> pd.Series:
     return frame["logit" if _loss_is_of_logits(frame) else "label"]
-
-
-def costs_of(results: Mapping[str, Any] | None) -> dict[str, float]:
-    """COSTS, with that of stage 1 as measured for the results over seeds, so that both pages count alike."""
-    return COSTS | ({"stage1": results["long"]["cost"]} if results and "long" in results else {})
 
 
 def costs_note(costs: Mapping[str, float] = COSTS) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from posedistill.evaluation.wholebody import Matched
 from posedistill.keypoints import PART_NAMES
-from posedistill.reporting import published, seeds
+from posedistill.reporting import published
 from posedistill.reporting.comparison import Difference
 from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Plain, Table, row_table
@@ -93,11 +93,8 @@ def _where(comparison: Comparison) -> str:
     return f"{' in '.join(counts)} of the validation set “{found['val_set']}”"
 
 
-def answer(comparison: Comparison, results: Mapping[str, Any] | None = None, train_persons: int | None = None) -> str:
-    """What was compared, on which data, what won, by how much and how sure that is, as a Markdown list.
-
-    `results`: those of `make seeds`, if they belong to this run (see `seeds.of_this_run`).
-    """
+def answer(comparison: Comparison, train_persons: int | None = None) -> str:
+    """What was compared, on which data, what won, by how much and how sure that is, as a Markdown list."""
     metrics = comparison.metrics
     oks = {model: 100 * found["mean_oks"]["wholebody"] for model, found in metrics.items()}
     ranked = sorted((model for model in metrics if model != "teacher"), key=lambda model: -oks[model])
@@ -115,36 +112,18 @@ def answer(comparison: Comparison, results: Mapping[str, Any] | None = None, tra
         f"- **Who is ahead** in this run, by whole-body mean OKS: {order}{teacher}.",
         "- **By how much, and how sure**:",
     ]
-    lines += [f"    - {verdict(one)}" for one in _surest(comparison, results)]
-    if results and "long" in results:
-        lines.append(f"- {seeds.longer_note(results)}")
+    lines += [f"    - {verdict(one)}" for one in compared(comparison) if not one.title.startswith("teacher")]
+    lines.append("- **Will it happen again?** `11_seeds` trains all models from three seeds.")
     return "\n".join(lines)
 
 
-def _surest(comparison: Comparison, results: Mapping[str, Any] | None) -> list[Compared]:
-    """The comparisons of students: over the seeds if there are such, else of this run."""
-    found = seeds.compared({"persons": comparison.persons, **results}) if results else compared(comparison)
-    return [one for one in found if not one.title.startswith("teacher")]
-
-
-def why_numbers_differ(results: Mapping[str, Any] | None) -> str:
-    """Why this page and the one on seeds show different figures of the same models, as Markdown."""
-    if not results:
-        return (
-            "This page shows one training of each model. An interval over images says nothing about another run of the "
-            "same training: `make seeds` trains several, and `11_seeds` shows them."
-        )
-    means = seeds.by_seed(results)
-    shown = ", ".join(
-        f"{MODEL_NAMES.get(model, model)} {sum(values.values()) / len(values):.1f}" for model, values in means.items()
-    )
-    listed = ", ".join(map(str, results["seeds"]))
-    return (
-        f"Tables and figures of this page show one training of each model. Over the training seeds {listed} the means "
-        f"are: {shown} (whole-body mean OKS, %; `11_seeds`). They differ because every seed trains a teacher of its "
-        "own, starts from other weights and sees the persons in another order. The other experiments share one teacher "
-        "over all seeds, so their means differ again."
-    )
+WHY_NUMBERS_DIFFER = (
+    "This page shows one training of each model, with seed 0 in the default. Its intervals say how much the choice of "
+    "images matters, and nothing about another run of the same training. `11_seeds` shows three training seeds: there "
+    "every seed trains a teacher of its own, starts from other weights and sees the persons in another order, so the "
+    "means are others. The ablations, the sweep and the verdict on losses share one teacher over all seeds, so their "
+    "means differ again."
+)
 
 
 def compared(comparison: Comparison) -> list[Compared]:

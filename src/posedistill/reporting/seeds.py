@@ -1,12 +1,10 @@
 """Tables and words over several training seeds, from the results of an experiment (experiments.results)."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posedistill.evaluation.records import load_json
 from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.comparison import Difference
 from posedistill.reporting.style import MODEL_NAMES
@@ -14,27 +12,6 @@ from posedistill.reporting.tables import Plain, Table, row_table
 from posedistill.reporting.verdict import Compared, verdicts
 
 PARTS = ("wholebody", "body", "foot", "face", "hand")
-
-
-CLOSE = 0.02  # mean OKS: what `make verify` allows between two machines
-RESULTS = Path("reports/metrics/seeds.json")
-
-
-def of_this_run(metrics: Mapping[str, Mapping[str, Any]], path: Path = RESULTS) -> dict[str, Any] | None:
-    """The results of `make seeds` in `path`, if one of their seeds is the run of these metrics (model → figures), that
-    is, if the mean OKS of all models agree; else None: they were made with other settings."""
-    if not path.is_file():
-        return None
-    results = load_json(path, "results over seeds")[0]
-    for seed in map(str, results["seeds"]):
-        pairs = [(results["models"].get(model, {}).get(seed), found) for model, found in metrics.items()]
-        if all(one and _agree(one, found) for one, found in pairs):
-            return results
-    return None
-
-
-def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(abs(one["mean_oks"][part] - other["mean_oks"][part]) < CLOSE for part in PARTS)
 
 
 def spread_table(results: Mapping[str, Any], metric: str, names: Mapping[str, str] = MODEL_NAMES) -> Table:
