@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from posedistill.pipeline import predict_cli
+from posedistill.commands import predict as predict_cli
 
 
 def predict(*arguments):

@@ -12,10 +12,10 @@ from posedistill.parallel import limit_spinning
 # name → (module with add_arguments and run, what it does)
 COMMANDS = {
     "evaluate": ("posedistill.evaluation.cli", "COCO-WholeBody metrics of a file of predictions"),
-    "convert": ("posedistill.pipeline.convert_cli", "translate checkpoints between this project's and mmpose's layout"),
-    "predict": ("posedistill.pipeline.predict_cli", "keypoints of people in images, folders and videos"),
-    "export": ("posedistill.pipeline.export_cli", "the trained student as a folder to hand out"),
-    "calibrate": ("posedistill.pipeline.calibrate_cli", "a model whose scores become probabilities"),
+    "convert": ("posedistill.commands.convert", "translate checkpoints between this project's and mmpose's layout"),
+    "predict": ("posedistill.commands.predict", "keypoints of people in images, folders and videos"),
+    "export": ("posedistill.commands.export", "the trained student as a folder to hand out"),
+    "calibrate": ("posedistill.commands.calibrate", "a model whose scores become probabilities"),
     "stress": ("posedistill.stress.cli", "how models fare as rendered people change step by step"),
     "audit": ("posedistill.audit.cli", "rank what looks wrong in annotations, and correct what is accepted"),
     "benchmark": ("posedistill.benchmark.cli", "measure data path, training step and latency on this machine"),

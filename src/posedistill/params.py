@@ -263,9 +263,7 @@ def _check_together(params: Params) -> None:
         found, own = (f"{size['height']}×{size['width']}" for size in sizes)
         raise UserError(f"teacher.input: found {found}, allowed: height and width in the ratio of input ({own})")
     if teacher.get("keypoints") and not teacher.get("checkpoint", True):
-        raise UserError(
-            "teacher.keypoints: only a given teacher (teacher.checkpoint) has others; allowed: null"
-        )
+        raise UserError("teacher.keypoints: only a given teacher (teacher.checkpoint) has others; allowed: null")
     if teacher.get("init") and teacher.get("backbone"):
         raise UserError("teacher.init and teacher.backbone: both are given; allowed: one of them, the other null")
     data = _given(params, "data")

@@ -5,9 +5,9 @@ import argparse
 import pytest
 import torch
 
+from posedistill.commands.convert import add_arguments, run
 from posedistill.errors import UserError
 from posedistill.models import build_rtmpose, load_backbone, load_checkpoint, model_from_checkpoint, save_checkpoint
-from posedistill.pipeline.convert_cli import add_arguments, run
 
 
 def convert(*arguments):

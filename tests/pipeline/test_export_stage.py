@@ -9,13 +9,14 @@ import pytest
 import torch
 from prepared_project import ROOT, make_project
 
+from posedistill.analysis import calibration
 from posedistill.errors import UserError
 from posedistill.export.onnx_file import export_onnx
 from posedistill.inference.pose import load
 from posedistill.models.checkpoint import model_from_checkpoint
 from posedistill.params import load_params
 from posedistill.pipeline import export as stage
-from posedistill.reporting import calibration, certificate
+from posedistill.reporting import certificate
 from posedistill.reporting import export as report
 
 INPUT = (128, 96)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from posedistill.__main__ import main
+from posedistill.commands import export as cli
 from posedistill.errors import UserError
 from posedistill.evaluation.calibration import Calibration, Curve
 from posedistill.export.model_card import CardFacts, model_card
@@ -24,7 +25,6 @@ from posedistill.models.onnx_model import wrap
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.models.weights_file import read_weights
 from posedistill.params import load_params, read_settings, to_settings
-from posedistill.pipeline import export_cli as cli
 from posedistill.pipeline.handover import hand_over
 from posedistill.pipeline.provenance import box_padding, data_hash, git_revision, trained_on
 

@@ -12,6 +12,7 @@ import pytest
 from predict_runs import images, make_pictures, predict, results
 
 import posedistill
+from posedistill.commands import predict as cli
 from posedistill.errors import UserError
 from posedistill.evaluation.calibration import CALIBRATED, METADATA_KEY, PASSES, Calibration, Curve
 from posedistill.evaluation.pose import Pose
@@ -21,7 +22,6 @@ from posedistill.inference.predict import Predicted
 from posedistill.inference.sources import read_image
 from posedistill.inference.videos import VideoOut
 from posedistill.models.checkpoint import save_checkpoint
-from posedistill.pipeline import predict_cli as cli
 
 
 @pytest.fixture(scope="module")

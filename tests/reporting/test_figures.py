@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from reporting.made_up import annotations, predictions
 
+from posedistill.analysis import evaluation
 from posedistill.evaluation.wholebody import match_wholebody
 from posedistill.keypoints import FLIP_INDICES
-from posedistill.reporting import comparison, curves, data, distillation, evaluation, pictures, style, training
+from posedistill.reporting import comparison, curves, data, distillation, pictures, style, training
 
 
 @pytest.fixture(autouse=True)

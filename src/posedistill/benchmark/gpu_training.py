@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posedistill.benchmark.gpu_report import CURVES, DIFFERENCES, MODELS, write_report
+from posedistill.benchmark.gpu_run import workshop
 from posedistill.benchmark.machine import Row, write_rows
 from posedistill.data.store.arrow import TrainStore
 from posedistill.errors import UserError
@@ -21,7 +22,7 @@ from posedistill.pipeline.prepare import prepare
 from posedistill.pipeline.pretrain import pretrain
 
 if TYPE_CHECKING:
-    from posedistill.benchmark.gpu_parts import Run
+    from posedistill.benchmark.gpu_run import Run
 
 # In the order of the run: share of the time, and persons/s in the eager loop on an H100. The share of the two students
 # is given to both together, so that they have the same epochs.
@@ -104,8 +105,6 @@ def _train(run: Run, clock: Clock, role: str, settings: dict[str, Any], persons:
 
 def _backbone(run: Run, clock: Clock, section: str) -> dict[str, str]:
     """Path and checksum of a backbone that learnt the body of other rendered people."""
-    from posedistill.benchmark.gpu_parts import workshop
-
     name, target = f"pretrain-{section}", run.work / f"backbone-{section}.safetensors"
     start = time.monotonic()
     with workshop(run.work / "pretraining"):
@@ -141,9 +140,9 @@ def _pretraining(run: Run, epochs: int) -> Params:
 
 def judge(run: Run) -> None:
     """Evaluate what was trained, compare it pair by pair, and write the report."""
+    from posedistill.analysis.models import PAIRS, PARTS
     from posedistill.pipeline.compare import compare_models
     from posedistill.pipeline.evaluate import evaluate_model
-    from posedistill.reporting.models import PAIRS, PARTS
     from posedistill.training.runs import Paths
 
     roles = [role for role in ROLES if (run.work / f"{role}.json").is_file()]

@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m posedistill.experiments", description=__doc__.splitlines()[0].split(":")[0]
     )
-    parser.add_argument("experiment", choices=(*PLANS, "stress", "audit", "show"), help="show: a table of all experiments")
+    parser.add_argument(
+        "experiment", choices=(*PLANS, "stress", "audit", "show"), help="show: a table of all experiments"
+    )
     parser.add_argument("--seeds", type=_at_least(0), nargs="+", help="training seeds (0 1 2; sweep: 0)")
     parser.add_argument(
         "--jobs", "--processes", type=_at_least(1), default=2, help="experiments side by side, one thread each (2)"

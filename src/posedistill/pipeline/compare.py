@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from posedistill.analysis.models import MODELS, PAIRS, PARTS, Comparison
+from posedistill.analysis.persons import shared
+from posedistill.analysis.weaknesses import pair_persons
 from posedistill.evaluation.bootstrap import paired_intervals, resampled_metrics
 from posedistill.evaluation.mean_oks import paired_mean_oks_difference
 from posedistill.evaluation.records import load_json, read_ground_truth
 from posedistill.evaluation.wholebody import REPORTED, match_wholebody
 from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, predictions_file, read_person_oks
 from posedistill.reporting.comparison import Difference
-from posedistill.reporting.models import MODELS, PAIRS, PARTS, Comparison
-from posedistill.reporting.persons import shared
-from posedistill.reporting.weaknesses import pair_persons
 
 
 def compare_models(

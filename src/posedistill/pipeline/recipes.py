@@ -218,8 +218,8 @@ def gpu() -> dict[str, Any]:
 
 
 def gpu_short() -> dict[str, Any]:
-    """Rendered data, teacher to stage 2 in eight minutes of one H100: augmentation and losses of the embedded default, at
-    the published input size, without the compiler, whose start would cost more than it gains."""
+    """Rendered data, teacher to stage 2 in eight minutes of one H100: augmentation and losses of the embedded default,
+    at the published input size, without the compiler, whose start would cost more than it gains."""
     settings = gpu()
     rendered = {"source": "synthetic", "name": "rendered"}
     changes: dict[str, dict[str, Any]] = {

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 from reporting.made_up import annotations, predictions
 
+from posedistill.analysis import body_map, gains, persons, sides
+from posedistill.analysis.weaknesses import pair_persons
 from posedistill.evaluation.wholebody import match_wholebody
 from posedistill.keypoints import FLIP_INDICES, NAMES, PARTS
-from posedistill.reporting import body_map, gains, persons, sides
-from posedistill.reporting.weaknesses import pair_persons
 
 
 @pytest.fixture(autouse=True)

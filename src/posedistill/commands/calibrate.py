@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from posedistill import project
+from posedistill.commands.convert import LAYOUTS
 from posedistill.data.feed.loader import ValBatch, val_batches
 from posedistill.data.geometry import BOX_PADDING, crop_of_box, warp_image, warp_matrix
 from posedistill.data.store.arrow import ValStore
@@ -31,7 +32,6 @@ from posedistill.keypoints import PART_NAMES
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.onnx_model import OnnxModel, PoseModel
 from posedistill.models.onnx_wrapper import unwrap, write_wrapped
-from posedistill.pipeline.convert_cli import LAYOUTS
 from posedistill.pipeline.evaluate import val_sets
 from posedistill.pipeline.provenance import box_padding
 from posedistill.progress import progress

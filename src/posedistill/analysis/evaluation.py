@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from posedistill.analysis.sides import Sides, swapped_names
+from posedistill.analysis.weaknesses import Paired, worst_persons
 from posedistill.data.store.arrow import ValStore
 from posedistill.evaluation.accumulate import RECALLS, curves
 from posedistill.evaluation.evaluate import Evaluation
@@ -21,10 +23,8 @@ from posedistill.evaluation.wholebody import REPORTED, Matched
 from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.curves import panels
 from posedistill.reporting.pictures import contact_sheet, prediction_beside_truth
-from posedistill.reporting.sides import Sides, swapped_names
 from posedistill.reporting.style import BLUE, GREY, MODEL_NAMES, ORANGE, PART_COLORS, SKY
 from posedistill.reporting.tables import Plain, Table, interval, row_table
-from posedistill.reporting.weaknesses import Paired, worst_persons
 
 PART_STYLES = {
     "body": "-",

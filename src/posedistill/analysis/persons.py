@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from posedistill.analysis.weaknesses import Paired
 from posedistill.evaluation.wholebody import Matched
 from posedistill.reporting.pictures import GAP, crop_person, draw_skeleton, font
 from posedistill.reporting.style import MODEL_NAMES
-from posedistill.reporting.weaknesses import Paired
 
 RANKS = (0.2, 0.4, 0.6, 0.8)  # of the persons by the baseline's OKS
 LABELLED = 100  # keypoints at least

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from posedistill.analysis.weaknesses import Paired
 from posedistill.evaluation.wholebody import Matched
 from posedistill.keypoints import PART_NAMES
 from posedistill.reporting import published
@@ -13,7 +14,6 @@ from posedistill.reporting.comparison import Difference
 from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Plain, Table, row_table
 from posedistill.reporting.verdict import Compared, verdict, verdicts
-from posedistill.reporting.weaknesses import Paired
 
 MODELS = ("teacher", "baseline", "stage1", "stage2")
 # What is compared: title → (model, minus model).

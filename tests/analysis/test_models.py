@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from reporting.made_up import annotations, predictions
 
+from posedistill.analysis import models
 from posedistill.evaluation.mean_oks import mean_of, person_oks
 from posedistill.evaluation.wholebody import evaluate_wholebody
 from posedistill.pipeline.compare import compare_models
@@ -18,7 +19,7 @@ from posedistill.pipeline.evaluation_files import (
     write_json,
     write_person_oks,
 )
-from posedistill.reporting import ablation, models, seeds
+from posedistill.reporting import ablation, seeds
 from posedistill.reporting.style import use_style
 
 ERRORS = {"teacher": 0.5, "baseline": 3.0, "stage1": 1.5, "stage2": 1.5}

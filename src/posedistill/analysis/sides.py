@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from posedistill.analysis.weaknesses import Paired
 from posedistill.evaluation.wholebody import Matched
 from posedistill.keypoints import FLIP_PAIRS, NAMES, PARTS
 from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Table, row_table
-from posedistill.reporting.weaknesses import Paired
 
 APART = 0.05  # of the longer side of the box: sides that are nearer to each other cannot be told to be swapped
 VIEWS = ("front", "side", "back")

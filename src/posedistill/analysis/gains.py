@@ -7,15 +7,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from posedistill.analysis.body_map import body_map
+from posedistill.analysis.weaknesses import Paired
 from posedistill.data.store.arrow import TrainStore
 from posedistill.evaluation.bootstrap import draws
 from posedistill.keypoints import PART_NAMES, PARTS
-from posedistill.reporting.body_map import body_map
 from posedistill.reporting.comparison import Difference
 from posedistill.reporting.curves import panels
 from posedistill.reporting.style import MODEL_NAMES, PART_COLORS
 from posedistill.reporting.tables import Table, row_table
-from posedistill.reporting.weaknesses import Paired
 
 COVERED = 2 / 3  # of a point's share of labels in validation: below it, training mostly went without
 MARKERS = dict(zip(PARTS, "osD<>", strict=True))

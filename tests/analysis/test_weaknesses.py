@@ -5,10 +5,10 @@ import pytest
 from cases import random_case
 from test_mean_oks import own_box_case
 
+from posedistill.analysis import weaknesses as tables
 from posedistill.evaluation.mean_oks import mean_oks
 from posedistill.evaluation.wholebody import match_wholebody, metrics_of
 from posedistill.keypoints import NAMES
-from posedistill.reporting import weaknesses as tables
 
 
 @pytest.fixture(scope="module")

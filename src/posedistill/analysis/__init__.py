@@ -1,0 +1,1 @@
+"""Figures and tables of what models predict: where they are wrong, what distillation changes."""
