@@ -23,7 +23,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def command_lines(page: Path) -> list[str]:
     lines = [
-        line.split("  #")[0].split(" # ")[0].strip() for block in blocks(page, "bash") for line in block.splitlines()
+        line.split("  #")[0].split(" # ")[0].strip()
+        for block in blocks(page, "bash")
+        for line in block.replace("\\\n", " ").splitlines()
     ]
     return [line for line in lines if line]
 
@@ -92,7 +94,7 @@ def test_python_examples_use_what_exists(page):
 
 @pages
 def test_paths_in_the_text_exist(page):
-    made = ("models/", "out/", "prepared/", "predictions/", "html/", "code/", "photos/", "weights/")
+    made = ("models/", "out/", "prepared/", "predictions/", "html/", "code/", "photos/", "weights/", "reports/gpu/")
     for path in re.findall(
         r"`((?:src|tests|docs|assets|recipes|reports|notebooks|benchmarks|examples)/[\w./-]+)`", page.read_text()
     ):

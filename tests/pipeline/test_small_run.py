@@ -56,7 +56,7 @@ def test_all_reports_and_models_are_made_and_kept_by_git(project):
 def test_a_second_validation_set_is_kept_and_compared_by_itself(project):
     lock = read_settings(project.folder / "dvc.lock")["stages"]
     report = (project.folder / "reports" / "07_compare.ipynb").read_text()
-    assert "second, %" in report and "On second:" in report
+    assert "On second:" in report
     for model in TRAININGS:
         folder = f"predictions/{model}"
         assert {path.name for path in (project.folder / folder).iterdir()} == {
