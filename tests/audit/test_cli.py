@@ -6,6 +6,9 @@ import coco_fixtures
 import pytest
 
 from posedistill.__main__ import main
+from posedistill.audit.labels import read_pictures
+from posedistill.audit.survey import survey
+from posedistill.inference.pose import load
 from posedistill.models.checkpoint import save_checkpoint
 
 
@@ -95,6 +98,53 @@ def test_a_field_with_nan_can_be_corrected(audited, tmp_path):
     assert read(tmp_path / "corrected.json")["annotations"][1]["keypoints"][6:9] == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[0].update(id=[1]), "annotations[0]: id: found [1], expected a whole number"),
+        (lambda rows: rows.append(rows[1]), "annotation 101: duplicate id"),
+    ],
+)
+def test_annotations_that_cannot_be_corrected(audited, tmp_path, capsys, change, message):
+    path, _ = accept(audited, tmp_path, "outside")
+    content = read(audited / "annotations.json")
+    change(content["annotations"])
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    assert main(apply(tmp_path, path, tmp_path / "corrected.json")) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "corrected.json").exists()
+
+
+def test_what_a_reader_accepted_is_not_replaced_by_a_new_audit(audited, tmp_path, capsys):
+    path, _ = accept(audited, tmp_path, "outside")
+    before = path.read_bytes()
+    assert main([*audit(audited), "--out", str(tmp_path)]) == 2
+    assert "`accepted` is set in 1 of its findings" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_without_a_person_there_is_nothing_to_audit(audited, tmp_path, capsys):
+    content = {**read(audited / "annotations.json"), "annotations": []}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(audited / "images")
+    (tmp_path / "model.safetensors").symlink_to(audited / "model.safetensors")
+    assert main(audit(tmp_path)) == 2
+    assert "annotations.json: no person with a box and labels" in capsys.readouterr().err
+
+
+def test_parts_that_a_file_never_labels_are_not_missed(audited):
+    people = [
+        {name: value for name, value in row.items() if "_kpts" not in name}
+        for row in read(audited / "annotations.json")["annotations"]
+    ]
+    body = {**read(audited / "annotations.json"), "annotations": people}
+    (audited / "body.json").write_text(json.dumps(body))
+    result = survey(
+        load(audited / "model.safetensors", "cpu"), read_pictures(audited / "body.json", audited / "images")
+    )
+    assert result.people and all(one.kind != "unlabelled" for one in result.candidates)
+
+
 def test_an_accepted_double_is_removed(audited, tmp_path):
     path, row = accept(audited, tmp_path, "double")
     assert main(apply(audited, path, tmp_path / "corrected.json")) == 0
@@ -110,6 +160,11 @@ def test_an_accepted_double_is_removed(audited, tmp_path):
         (lambda row: row.update(accepted="yes"), "accepted: found 'yes', expected true, false or null"),
         (lambda row: row.update(annotation_id=None), "annotation_id: found nothing, expected a whole number"),
         (lambda row: row.update(points=None), "expected objects as points and proposed"),
+        (
+            lambda row: row["proposed"].update(id=5),
+            "proposed: found id, expected the fields of its points",
+        ),
+        (lambda row: row["proposed"].update(keypoints=[1, 2]), "keypoints: found 2 values, expected 51 or 399 numbers"),
     ],
 )
 def test_what_cannot_be_applied_is_one_line_and_writes_nothing(audited, tmp_path, capsys, change, message):

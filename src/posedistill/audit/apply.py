@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from posedistill.errors import UserError, shorten
 from posedistill.files import atomic_path, printable
 from posedistill.progress import progress
-from posedistill.sources.fields import whole, wrong
+from posedistill.sources.fields import KEYPOINT_FIELDS, keypoint_numbers, numbers, whole, wrong
 from posedistill.sources.json_stream import load_whole, top_level
 
+FIELDS = ("bbox", "num_keypoints", *KEYPOINT_FIELDS.values(), *(f"{part}_valid" for part in KEYPOINT_FIELDS))
 Changes = dict[int, dict[str, Any]]  # annotation id → field → new value
 
 
@@ -32,9 +34,11 @@ def apply_audit(audit: Path, annotations: Path, output: Path) -> tuple[int, int]
             file.write(_compact(key) + b": " + _compact(value) + b",\n")
         file.write(b'"annotations": [')
         first = True
-        for record in progress(records, desc="correct", unit="annotations"):
-            identity = record.get("id")
+        for index, record in enumerate(progress(records, desc="correct", unit="annotations")):
+            identity = whole(name, f"annotations[{index}]", record, "id")
             if identity in known:
+                if identity in found:
+                    raise UserError(f"{name}: annotation {identity}: duplicate id")
                 found.add(identity)
                 _check(audit, name, record, known[identity])
                 if identity in removals:
@@ -54,25 +58,38 @@ def _compact(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _without_nan(values: Any) -> Any:
-    return [None if value != value else value for value in values] if isinstance(values, list) else values
+def _finite(values: Any) -> Any:
+    """As the audit has it: JSON knows neither NaN nor infinity, orjson writes null."""
+    if not isinstance(values, list):
+        return values
+    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+
+
+def decided(audit: Path) -> int:
+    """In how many findings of an audit.json `accepted` is set; 0 if there is no such file."""
+    return sum(row.get("accepted") is not None for row in _findings(audit)) if audit.is_file() else 0
+
+
+def _findings(audit: Path) -> list[Mapping[str, Any]]:
+    name, content = printable(audit), load_whole(audit, "audit")
+    rows = content.get("findings") if isinstance(content, Mapping) else None
+    if not isinstance(rows, list):
+        raise UserError(f"{name}: expected an object with findings, as `posedistill audit` writes it")
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise UserError(f"{name}: findings[{index}]: found {shorten(row)}, expected an object")
+    return rows
 
 
 def accepted(audit: Path) -> tuple[Changes, set[int], Changes]:
     """Of the accepted findings: new values, annotations to remove, and the values that they had in the audit."""
     name = printable(audit)
-    content = load_whole(audit, "audit")
-    rows = content.get("findings") if isinstance(content, Mapping) else None
-    if not isinstance(rows, list):
-        raise UserError(f"{name}: expected an object with findings, as `posedistill audit` writes it")
     changes: Changes = {}
     removals: set[int] = set()
     known: Changes = {}
     by_field: dict[tuple[int, str], int] = {}
-    for index, row in enumerate(rows):
+    for index, row in enumerate(_findings(audit)):
         where = f"findings[{index}]"
-        if not isinstance(row, Mapping):
-            raise UserError(f"{name}: {where}: found {shorten(row)}, expected an object")
         if row.get("accepted") not in (None, True, False):
             raise wrong(name, where, "accepted", row["accepted"], "true, false or null")
         if not row.get("accepted"):
@@ -84,6 +101,7 @@ def accepted(audit: Path) -> tuple[Changes, set[int], Changes]:
         if proposed is None:
             removals.add(identity)
             continue
+        _check_proposed(name, where, proposed, row["points"])
         for field, value in proposed.items():
             if (identity, field) in by_field and changes[identity][field] != value:
                 raise UserError(
@@ -95,9 +113,19 @@ def accepted(audit: Path) -> tuple[Changes, set[int], Changes]:
     return changes, removals, known
 
 
+def _check_proposed(name: str, where: str, proposed: Mapping[str, Any], points: Mapping[str, Any]) -> None:
+    """A reader may have edited the proposal; the copy must remain a file that can be read."""
+    for field in proposed:
+        if field not in FIELDS or field not in points:
+            raise UserError(f"{name}: {where}: proposed: found {shorten(field)}, expected the fields of its points")
+    keypoint_numbers(name, where, proposed)
+    if "bbox" in proposed:
+        numbers(name, where, "bbox", proposed["bbox"], 4)
+
+
 def _check(audit: Path, name: str, record: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for field, value in known.items():
-        if record.get(field) != value and _without_nan(record.get(field)) != value:  # the audit has null for NaN
+        if record.get(field) != value and _finite(record.get(field)) != value:  # the audit has null for NaN
             raise UserError(
                 f"{name}: annotation {record['id']}: {field} is not as {printable(audit)} has it: "
                 "the annotations have changed since the audit"

@@ -56,6 +56,7 @@ def _audit(args: argparse.Namespace) -> int:
         raise UserError("an audit needs a model and --images (or --apply audit.json --write corrected.json)")
     if not 0 < args.least < 1:
         raise UserError(f"--least: found {args.least:g}, expected a probability between 0 and 1")
+    from posedistill.audit.apply import decided
     from posedistill.audit.candidates import KINDS
     from posedistill.audit.findings import SURE, ranked
     from posedistill.audit.labels import read_pictures
@@ -65,7 +66,14 @@ def _audit(args: argparse.Namespace) -> int:
 
     json_file, page_file = args.out / "audit.json", args.out / "audit.html"
     refuse_overwrite([json_file, page_file], args.annotations, args.model)
+    if count := decided(json_file):
+        raise UserError(
+            f"{printable(json_file)}: a new audit would replace it, and `accepted` is set in {count} of its findings; "
+            "move it, or choose another --out"
+        )
     pictures = read_pictures(args.annotations, args.images)
+    if not pictures:
+        raise UserError(f"{printable(args.annotations)}: no person with a box and labels; there is nothing to audit")
     pose = load(args.model, args.device, flip_test=True)
     writable_folder(args.out)
     result = survey(pose, pictures)

@@ -10,6 +10,7 @@ import numpy as np
 from posedistill.audit.candidates import Candidate, candidates
 from posedistill.audit.evidence import Evidence, crop_boxes, look
 from posedistill.audit.labels import Labelled, Picture
+from posedistill.audit.measure import KEYS
 from posedistill.errors import UserError
 from posedistill.inference.pose import Pose
 from posedistill.progress import progress
@@ -34,6 +35,8 @@ Memory = dict[tuple, Evidence]  # (picture, the crops' boxes) → what the model
 def survey(pose: Pose, pictures: Sequence[Picture], memory: Memory | None = None) -> Survey:
     """Measure every label of the pictures. Pictures that cannot be read are skipped; UserError if none can.
 
+    A part that nobody has labels of, as in body-only files, is missed nowhere.
+
     memory: filled, and asked before the model is; for several label sets of the same pictures.
     """
     result = Survey()
@@ -49,6 +52,8 @@ def survey(pose: Pose, pictures: Sequence[Picture], memory: Memory | None = None
     if not result.people:
         name, reason = next(iter(result.skipped.items()), ("the annotations", "no person with labels"))
         raise UserError(f"{name}: {reason}; there is nothing to audit")
+    known = [part for part, keys in KEYS.items() if any(one.labelled[keys].any() for one in result.people.values())]
+    result.candidates = [one for one in result.candidates if one.kind != "unlabelled" or one.part in known]
     return result
 
 
