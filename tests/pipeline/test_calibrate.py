@@ -14,6 +14,7 @@ from posedistill.export.onnx_file import export_onnx
 from posedistill.models.checkpoint import model_from_checkpoint
 from posedistill.models.onnx_model import wrap
 from posedistill.models.weights_file import read_weights
+from posedistill.pipeline.provenance import trained_on
 
 INPUT = (128, 96)
 
@@ -54,6 +55,11 @@ def test_the_projects_model_is_calibrated_on_its_validation_set(project, tmp_pat
     assert ["feet", "plain", "48", "left", "out:"] in [line.split()[:5] for line in text.splitlines()]
     pose = posedistill.load(tmp_path / "new.safetensors", "cpu")
     assert pose.calibration.persons == 8 and set(pose.calibration.curves["plain"]) == {"body", "face", "hand"}
+    assert trained_on(tmp_path / "new.safetensors", pose.model) == {"synthetic"}  # which dvc.lock knows of stage2 alone
+    capsys.readouterr()
+    picture = next((project / "pictures").iterdir())
+    assert main(["predict", str(picture), "--weights", str(tmp_path / "new.safetensors"), "--out", str(tmp_path)]) == 0
+    assert "no calibration for feet: confidence 0" in capsys.readouterr().out
     before, after = (
         model_from_checkpoint(path).state_dict() for path in ("models/stage2.safetensors", tmp_path / "new.safetensors")
     )

@@ -130,7 +130,7 @@ def test_it_says_how_many_points_are_drawn_and_why_so_few(folder, weights, tmp_p
     said = capsys.readouterr()
     assert (
         "of 133 points are drawn: inside the picture, --threshold -1e+09 or more" in said.out
-        and "lower it" not in said.err
+        and "few points" not in said.err
     )
     monkeypatch.setattr(cli, "trained_on", lambda *_: {"synthetic"})
     assert predict(folder / "a.jpg", "--weights", weights, "--out", tmp_path / "out", "--threshold", 1e9) == 0
@@ -176,11 +176,11 @@ def test_what_is_hardly_drawn_is_told_with_the_value_that_shows_it():
     reached = {"face": np.r_[np.full(6, 60), np.zeros(14)], "hands": np.r_[np.full(3, 40), np.zeros(17)]}
     done = Predicted([], points=points, shown=Counter(body=17, face=2), reached={**reached, "body": np.full(20, 17)})
     told = cli._few_points(done, "--min-confidence 0.5")
-    assert told == "few points of face and hands reach --min-confidence 0.5: 0.3 would draw half of them"
-    done.reached["face"] = done.reached["hands"] = np.full(20, 5)
-    assert cli._few_points(done, "--threshold 1").endswith(
-        "of face and hands reach --threshold 1: lower it to see more"
-    )
+    drawn = "half would be drawn of face from 0.3 on and hands from 0.15 on"
+    assert told == f"few points of face and hands reach --min-confidence 0.5: {drawn}"
+    done.reached["hands"] = np.full(20, 5)
+    drawn = "half would be drawn of face from 0.3 on; most of hands lie outside the picture or below 0.05"
+    assert cli._few_points(done, "--threshold 1").endswith(f"reach --threshold 1: {drawn}")
     done.shown.update(face=60, hands=40)
     assert cli._few_points(done, "--threshold 1") == ""
 

@@ -33,7 +33,7 @@ from posedistill.models.checkpoint import save_checkpoint
 from posedistill.models.onnx_model import OnnxModel, PoseModel
 from posedistill.models.onnx_wrapper import unwrap, write_wrapped
 from posedistill.pipeline.evaluate import val_sets
-from posedistill.pipeline.provenance import box_padding
+from posedistill.pipeline.provenance import TRAINED_ON, box_padding, trained_on
 from posedistill.progress import progress
 from posedistill.sources import pixels
 from posedistill.sources.coco import open_annotations
@@ -166,17 +166,19 @@ def _check_suffix(source: Path, target: Path, model: PoseModel) -> None:
 
 def _write(source: Path, target: Path, model: PoseModel, calibration: Calibration, padding: float) -> None:
     text = calibration.to_json()
+    kinds = ",".join(sorted(trained_on(source, model)))  # dvc.lock does not know the new file
+    known = {TRAINED_ON: kinds} if kinds else {}
     if isinstance(model, OnnxModel):
         wrapped = unwrap(source)
-        content = with_metadata(source.read_bytes() if wrapped is None else wrapped, {METADATA_KEY: text})
+        content = with_metadata(source.read_bytes() if wrapped is None else wrapped, known | {METADATA_KEY: text})
         if target.suffix.lower() == ".onnx":
             write_atomic(target, content)
         else:
             write_wrapped(content, target, model.input_size, model.keypoints)
         return
-    metadata = {**read_metadata(source, model), METADATA_KEY: text}
+    metadata = {**known, **read_metadata(source, model), METADATA_KEY: text}
     if padding_of(metadata) is None and padding != BOX_PADDING:
-        metadata["box_padding"] = padding  # which dvc.lock knows of the pipeline's own file alone
+        metadata["box_padding"] = padding
     save_checkpoint(model, target, LAYOUTS[target.suffix.lower()], metadata)
 
 

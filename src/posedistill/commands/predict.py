@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from posedistill.errors import UserError, shorten
+from posedistill.evaluation.calibration import CALIBRATED, PASSES
 from posedistill.files import printable, refuse_overwrite, writable_folder
 from posedistill.inference.boxes import Boxes, whole_image
 from posedistill.inference.detector import Detector
@@ -19,6 +20,7 @@ from posedistill.inference.pose import Pose, load
 from posedistill.inference.predict import CHOICES, STEPS, FindBoxes, Predicted, Wanted, predict_source
 from posedistill.inference.sources import Source, open_source
 from posedistill.inference.weights import WEIGHTS, describe_device
+from posedistill.keypoints import PART_NAMES
 from posedistill.pipeline.provenance import box_padding, trained_on
 
 FEW = 0.25  # share of a part's points that are drawn below which drawings nearly lack it
@@ -184,6 +186,9 @@ def _say_what_runs(args: argparse.Namespace, pose: Pose, kinds: set[str], thresh
     if pose.calibration is not None:
         fitted = f"{shorten(printable(pose.calibration.data))} ({pose.calibration.persons:,} persons)"
         print(f"confidence is calibrated on {fitted}; trained on {_sources(kinds)}")
+        curves = pose.calibration.curves[PASSES[pose.flip_test]]
+        if left_out := [PART_NAMES[part] for part in CALIBRATED if part not in curves]:
+            print(f"no calibration for {_listed(left_out)}: confidence 0; --threshold draws by raw score")
     else:
         print(f"no calibration: points are drawn from raw score {threshold:g} on; trained on {_sources(kinds)}")
 
@@ -215,11 +220,16 @@ def _few_points(done: Predicted, limit: str) -> str:
     parts = [part for part, points in done.points.items() if done.shown[part] < FEW * points]
     if not parts:
         return ""
-    reached, half = sum(done.reached[part] for part in parts), sum(done.points[part] for part in parts) / 2
-    enough = STEPS[reached >= half]
-    lower = f"{enough.max():g} would draw half of them" if len(enough) else "lower it to see more"
-    names = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
-    return f"few points of {names} reach {limit}: {lower}"
+    halves = {part: STEPS[done.reached[part] >= done.points[part] / 2] for part in parts}
+    enough = [f"{part} from {steps.max():g} on" for part, steps in halves.items() if len(steps)]
+    never = [part for part, steps in halves.items() if not len(steps)]
+    told = [f"half would be drawn of {_listed(enough)}"] if enough else []
+    told += [f"most of {_listed(never)} lie outside the picture or below {STEPS[0]:g}"] if never else []
+    return f"few points of {_listed(parts)} reach {limit}: {'; '.join(told)}"
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _report(done: Predicted, args: argparse.Namespace, wanted: Wanted, kinds: set[str], notes: list[str]) -> int:

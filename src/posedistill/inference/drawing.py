@@ -35,8 +35,8 @@ _FINGER_COLORS = [
 _HANDS = (PARTS["lefthand"], PARTS["righthand"])
 MIN_CONFIDENCE = 0.5  # least confidence of a point that is drawn
 # The same as raw scores, where there is no calibration. Published files: as in mmpose and rtmlib. Models of rendered
-# people: 19 of 20 labelled body points of rendered validation persons score higher, and of the body points of
-# photographs that do, half are right.
+# people: more than nine tenths of the labelled body points of rendered validation persons score higher, and of the body
+# points of photographs that do, half are right.
 RAW_THRESHOLD, RAW_THRESHOLD_RENDERED = 0.3, 0.15
 _OPENPOSE_SIDE = 512  # shorter side of the pictures for which OpenPose's line widths are meant
 _FINE = PARTS["face"].start  # from here on, the dense points of face and hands

@@ -19,6 +19,7 @@ from posedistill.pipeline.evaluation_files import METRICS
 
 # The pipeline's model files, and which model each is.
 STUDENT = ("models/student.onnx", "models/student.safetensors")
+TRAINED_ON = "trained_on"  # in the metadata of copies: the kinds of sources, between commas
 FILES = {f"models/{role}.safetensors": role for role in ROLES} | dict.fromkeys(STUDENT, "stage2")
 
 
@@ -69,7 +70,10 @@ def box_padding(weights: str | Path, model: PoseModel) -> float:
 
 def trained_on(weights: str | Path, model: PoseModel) -> set[str]:
     """The kinds of sources (`synthetic`, …) that `model` was trained on; empty if unknown."""
-    settings = read_metadata(weights, model).get("settings")
+    metadata = read_metadata(weights, model)
+    settings = metadata.get("settings")
+    if not settings and isinstance(metadata.get(TRAINED_ON), str):
+        return set(metadata[TRAINED_ON].split(","))
     if not isinstance(settings, Mapping):
         origin = find_origin(Path(weights))
         settings = {} if origin is None else origin.settings
