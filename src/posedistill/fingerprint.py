@@ -63,11 +63,6 @@ def used_code(*entries: str, notebook: str = "", without: tuple[str, ...] = ()) 
     return sorted(f"{module or PACKAGE}:{name or '(import)'} {_hash(module, name)}" for module, name in found)
 
 
-def used_modules(*entries: str, without: tuple[str, ...] = ()) -> set[str]:
-    """The modules in which `entries` use a definition."""
-    return {module for module, _ in _reachable(entries, "", without)}
-
-
 def _reachable(entries: Iterable[str], notebook: str, without: tuple[str, ...]) -> set[Node]:
     waiting: list[Node | str] = []
     for entry in entries:

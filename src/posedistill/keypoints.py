@@ -30,6 +30,7 @@ PART_NAMES = {
     "hand": "hands",
     "wholebody": "whole body",
 }
+MAIN_PARTS = ("wholebody", "body", "foot", "face", "hand")  # the parts that tables and figures show
 
 # Half-body augmentation looks at these alone, never at face or hands.
 UPPER_BODY = tuple(range(0, 11))

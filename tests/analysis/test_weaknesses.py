@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from cases import random_case
 from test_mean_oks import own_box_case
 
 from posedistill.analysis import weaknesses as tables
 from posedistill.evaluation.mean_oks import mean_oks
-from posedistill.evaluation.wholebody import match_wholebody, metrics_of
+from posedistill.evaluation.wholebody import match_wholebody
 from posedistill.keypoints import NAMES
 
 
@@ -64,10 +63,3 @@ def test_size_table_counts_each_person_once(case):
     table = tables.size_table(matched)
     assert table["persons"].sum() == matched.parts["wholebody"].persons[0].sum()
     assert table["wholebody"].dropna().between(0, 1).all()
-
-
-def test_precision_recall_gives_back_the_ap():
-    matched = match_wholebody(*random_case(9))
-    assert tables.precision_recall(matched, "body").to_numpy().mean() == pytest.approx(
-        metrics_of(matched)["body"]["AP"]
-    )

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from posedistill.errors import UserError
-from posedistill.fingerprint import used_modules
+from posedistill.fingerprint import used_code
 from posedistill.synthetic import SceneOptions, generate, render_dataset
 
 SMALL = SceneOptions(sizes=((96, 128), (128, 96)))
@@ -94,7 +94,8 @@ def test_other_settings_start_over(rendered, asset_dir, tmp_path):
 
 def test_a_change_of_the_renderer_starts_over(asset_dir, tmp_path, monkeypatch):
     """Of any function that draws; a comment, or code that only schedules, changes nothing."""
-    drawn = set(used_modules("synthetic.generate:_render_chunk", "synthetic.generate:_merge"))
+    used = used_code("synthetic.generate:_render_chunk", "synthetic.generate:_merge")
+    drawn = {line.partition(":")[0] for line in used}
     room = {f"synthetic.{path.stem}" for path in Path(generate.__file__).parent.glob("*.py")}
     assert room - drawn == {"synthetic.__init__"}
     out = tmp_path / "set"

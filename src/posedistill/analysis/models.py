@@ -8,7 +8,7 @@ import pandas as pd
 
 from posedistill.analysis.weaknesses import Paired
 from posedistill.evaluation.wholebody import Matched
-from posedistill.keypoints import PART_NAMES
+from posedistill.keypoints import MAIN_PARTS, PART_NAMES
 from posedistill.reporting import published
 from posedistill.reporting.comparison import Difference
 from posedistill.reporting.style import MODEL_NAMES
@@ -23,7 +23,6 @@ PAIRS = {
     "stage 1 + 2 − baseline": ("stage2", "baseline"),
     "stage 2 − stage 1": ("stage2", "stage1"),
 }
-PARTS = ("wholebody", "body", "foot", "face", "hand")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def parts_table(comparison: Comparison, metric: str = "mean_oks") -> Table:
     if metric == "mean_oks":
         return row_table(rows, "mean OKS, %", "{:.1f}")
     theirs = published.frame()
-    rows |= {str(name): {PART_NAMES[part]: row[part] for part in PARTS} for name, row in theirs.iterrows()}
+    rows |= {str(name): {PART_NAMES[part]: row[part] for part in MAIN_PARTS} for name, row in theirs.iterrows()}
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"{metric}, %")
     return Table(frame, "{:.1f}", published.NOTE, marked=list(theirs.index))
 
@@ -152,7 +151,8 @@ def part_values(comparison: Comparison, metric: str = "mean_oks") -> dict[str, d
     """Model → part → mean OKS (or AP) in %."""
     return {
         model: {
-            part: 100 * (found["mean_oks"][part] if metric == "mean_oks" else found[part][metric]) for part in PARTS
+            part: 100 * (found["mean_oks"][part] if metric == "mean_oks" else found[part][metric])
+            for part in MAIN_PARTS
         }
         for model, found in comparison.metrics.items()
     }

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from posedistill.evaluation.accumulate import RECALLS, curves
-from posedistill.evaluation.matching import THRESHOLDS, match_parts
+from posedistill.evaluation.accumulate import curves
+from posedistill.evaluation.matching import match_parts
 from posedistill.evaluation.oks import keypoint_similarity, pair_oks
 from posedistill.evaluation.wholebody import Matched
 from posedistill.keypoints import NAMES, PARTS
@@ -151,13 +151,6 @@ def worst_persons(matched: Matched, paired: Paired, count: int = 16) -> pd.DataF
             "predicted": paired.predicted[order],
         }
     )
-
-
-def precision_recall(matched: Matched, part: str = "wholebody") -> pd.DataFrame:
-    """Interpolated precision over recall of one part, all sizes: 101 recalls × OKS thresholds."""
-    precision = curves(matched.parts[part]).precision[0]
-    columns = {f"{threshold:.2f}": row for threshold, row in zip(THRESHOLDS, precision)}
-    return pd.DataFrame(columns, index=pd.Index(RECALLS, name="recall"))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -140,7 +140,8 @@ def _pretraining(run: Run, epochs: int) -> Params:
 
 def judge(run: Run) -> None:
     """Evaluate what was trained, compare it pair by pair, and write the report."""
-    from posedistill.analysis.models import PAIRS, PARTS
+    from posedistill.analysis.models import PAIRS
+    from posedistill.keypoints import MAIN_PARTS
     from posedistill.pipeline.compare import compare_models
     from posedistill.pipeline.evaluate import evaluate_model
     from posedistill.training.runs import Paths
@@ -156,7 +157,7 @@ def judge(run: Run) -> None:
         size = params.teacher.size if role == "teacher" else params.student.size
         low, high = found.intervals["wholebody"]["AP"]
         row = {"model": role, "size": size, **trained, "validation persons": found.persons}
-        row |= {f"AP {part}": 100 * found.metrics[part]["AP"] for part in PARTS}
+        row |= {f"AP {part}": 100 * found.metrics[part]["AP"] for part in MAIN_PARTS}
         rows.append(row | {"low": 100 * low, "high": 100 * high, "mean OKS": 100 * found.mean_oks["wholebody"]})
         history = Paths().curves_path(role).read_text().splitlines()
         columns = history[0].split("\t")

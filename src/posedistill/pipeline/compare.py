@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from posedistill.analysis.models import MODELS, PAIRS, PARTS, Comparison
+from posedistill.analysis.models import MODELS, PAIRS, Comparison
 from posedistill.analysis.persons import shared
 from posedistill.analysis.weaknesses import pair_persons
 from posedistill.evaluation.bootstrap import paired_intervals, resampled_metrics
 from posedistill.evaluation.mean_oks import paired_mean_oks_difference
 from posedistill.evaluation.records import load_json, read_ground_truth
 from posedistill.evaluation.wholebody import REPORTED, match_wholebody
+from posedistill.keypoints import MAIN_PARTS
 from posedistill.pipeline.evaluation_files import METRICS, person_oks_file, predictions_file, read_person_oks
 from posedistill.reporting.comparison import Difference
 
@@ -57,8 +58,8 @@ def _compare(
     for title, (a, b) in pairs.items():
         ends = paired_intervals(drawn[a], drawn[b])
         means = {part: metrics[a][part]["AP"] - metrics[b][part]["AP"] for part in REPORTED}
-        ap[title] = {part: Difference.of((means[part], *ends[part]["AP"])) for part in PARTS}
+        ap[title] = {part: Difference.of((means[part], *ends[part]["AP"])) for part in MAIN_PARTS}
         found = paired_mean_oks_difference([persons[a]], [persons[b]], max(samples, 1), seed)
-        oks[title] = {part: Difference.of(found[part]) for part in PARTS}
+        oks[title] = {part: Difference.of(found[part]) for part in MAIN_PARTS}
     paired = shared({model: pair_persons(found) for model, found in matched.items()})
     return Comparison(metrics, ap, oks, matched=matched, paired=paired)

@@ -12,10 +12,10 @@ from posedistill.evaluation.evaluate import DIGITS
 from posedistill.evaluation.mean_oks import PersonOks
 from posedistill.evaluation.records import ALL_PARTS, load_json
 from posedistill.files import dumps_json, write_atomic
+from posedistill.keypoints import MAIN_PARTS
 
 PREDICTIONS = Path("predictions")
 METRICS = Path("reports/metrics")
-SUMMARY_PARTS = ("wholebody", "body", "foot", "face", "hand")
 
 
 def predictions_file(model: str, other_set: str | None = None, folder: Path = PREDICTIONS) -> Path:
@@ -71,8 +71,8 @@ def summarise(
     summary: dict[str, dict[str, Any]] = {}
     for model, file in named.items():
         metrics = load_json(file, "metrics")[0]
-        summary[model] = {part: metrics[part]["AP"] for part in SUMMARY_PARTS}
+        summary[model] = {part: metrics[part]["AP"] for part in MAIN_PARTS}
         if "mean_oks" in metrics:
-            summary[model]["mean_oks"] = {part: metrics["mean_oks"][part] for part in SUMMARY_PARTS}
+            summary[model]["mean_oks"] = {part: metrics["mean_oks"][part] for part in MAIN_PARTS}
     write_json(path, summary)
     return summary

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from posedistill.export.certificate import TOLERATED, Difference, Row
-from posedistill.keypoints import PART_NAMES
+from posedistill.keypoints import MAIN_PARTS, PART_NAMES
 from posedistill.reporting.tables import Table, interval, number
-
-PARTS = ("wholebody", "body", "foot", "face", "hand")
 
 
 def files_table(rows: Sequence[Row], latency: pd.DataFrame) -> Table:
@@ -47,7 +45,7 @@ def _times(latency: pd.DataFrame, precision: str) -> dict[str, float | None]:
 def differences_table(rows: Sequence[Row]) -> Table:
     """AP and mean OKS of the float32 file, and what each other file changes, in points with 95 % intervals."""
     base, *others = rows
-    parts = [part for part in PARTS if base.ap.get(part, -1) >= 0]
+    parts = [part for part in MAIN_PARTS if base.ap.get(part, -1) >= 0]
     table: dict[str, list[str]] = {"AP, fp32": [number(100 * base.ap[part]) for part in parts]}
     for row in others:
         table[f"AP, {row.precision} − fp32"] = [_difference(row.ap_difference[part]) for part in parts]

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.curves import panels
-from posedistill.reporting.style import BLUE, GREY, MODEL_COLORS, MODEL_NAMES, ORANGE, RED
+from posedistill.reporting.style import BLUE, GREY, MODEL_COLORS, MODEL_NAMES, RED
 from posedistill.reporting.tables import interval, number
 
 
@@ -81,26 +81,6 @@ def _range(rows: Iterable[Mapping[str, Difference]]) -> tuple[float, float]:
     low, high = min([0.0, *(item.low for item in items)]), max([0.0, *(item.high for item in items)])
     margin = 0.06 * (high - low) or 1.0
     return low - margin, high + margin
-
-
-def bars_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure:
-    """A metric in points of several models (model → part → value) as groups of bars."""
-    figure, (axes,) = panels(1, 3.4)
-    models = list(values)
-    parts = list(next(iter(values.values())))
-    width = 0.8 / len(models)
-    for i, model in enumerate(models):
-        x = np.arange(len(parts)) + (i - (len(models) - 1) / 2) * width
-        numbers = [values[model][part] for part in parts]
-        color = MODEL_COLORS.get(model, ORANGE)
-        bars = axes.bar(x, numbers, width * 0.92, color=color, label=MODEL_NAMES.get(model, model), lw=0)
-        axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=1)
-    axes.set_xticks(range(len(parts)), [PART_NAMES.get(part, part) for part in parts])
-    axes.margins(y=0.1)  # room for the numbers on the bars
-    axes.set(title=title, ylabel="%")
-    axes.grid(axis="x", visible=False)
-    axes.legend(ncols=len(models), loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    return figure
 
 
 def seeds_figure(values: Mapping[str, Mapping[str, float]], title: str) -> Figure:

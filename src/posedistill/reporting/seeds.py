@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from posedistill.keypoints import PART_NAMES
+from posedistill.keypoints import MAIN_PARTS, PART_NAMES
 from posedistill.reporting.comparison import Difference
 from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Plain, Table, row_table
 from posedistill.reporting.verdict import Compared, verdicts
-
-PARTS = ("wholebody", "body", "foot", "face", "hand")
 
 
 def spread_table(results: Mapping[str, Any], metric: str, names: Mapping[str, str] = MODEL_NAMES) -> Table:
@@ -19,7 +17,7 @@ def spread_table(results: Mapping[str, Any], metric: str, names: Mapping[str, st
     rows = {}
     for model, seeds in results["models"].items():
         row = {}
-        for part in PARTS:
+        for part in MAIN_PARTS:
             values = [100 * seed[metric][part] for seed in seeds.values()]
             row[PART_NAMES[part]] = _mean_and_spread(values)
         row["each seed, whole body"] = ", ".join(f"{100 * seed[metric]['wholebody']:.1f}" for seed in seeds.values())
@@ -45,7 +43,7 @@ def mean_ap(results: Mapping[str, Any], model: str) -> float | None:
 def differences(results: Mapping[str, Any]) -> dict[str, dict[str, Difference]]:
     """Pooled differences in mean OKS: title → part → difference."""
     return {
-        title: {part: Difference.of(found["pooled"][part]) for part in PARTS}
+        title: {part: Difference.of(found["pooled"][part]) for part in MAIN_PARTS}
         for title, found in results["differences"].items()
     }
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MultipleLocator, NullLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from posedistill.keypoints import PART_NAMES
+from posedistill.keypoints import MAIN_PARTS, PART_NAMES
 from posedistill.reporting.pictures import contact_sheet
 from posedistill.reporting.style import (
     BLUE,
@@ -23,7 +23,6 @@ from posedistill.reporting.style import (
     GREY,
     MODEL_COLORS,
     MODEL_MARKERS,
-    MODEL_NAMES,
     ORANGE,
     PINK,
     RED,
@@ -32,12 +31,10 @@ from posedistill.reporting.style import (
 from posedistill.stress.card import places
 from posedistill.stress.shots import AXES, Shot, shots
 from posedistill.stress.sitters import PICTURE, Sitter
+from posedistill.stress.tables import model_name
 
-PARTS = ("wholebody", "body", "foot", "face", "hand")
 OTHERS = ((BLUE, "o"), (ORANGE, "s"), (RED, "^"), (GREEN, "D"), (PINK, "v"), (SKY, "P"), (GREY, "X"))
 TILE = 76  # pixels of a picture on the contact sheet
-
-Rows = Mapping[str, Mapping[str, Sequence[float | None]]]  # part → mean, low, high
 
 
 def card_figure(card: Mapping[str, Any]) -> Figure:
@@ -48,7 +45,7 @@ def card_figure(card: Mapping[str, Any]) -> Figure:
     figure, grid = _grid(card)
     for (name, axis), row in zip(card["axes"].items(), grid):
         where = _places(name, axis)
-        for part, axes in zip(PARTS, row):
+        for part, axes in zip(MAIN_PARTS, row):
             seen = _percent(axis["seen"][part])
             axes.plot(*_closed(name, where, seen), color="black", linestyle=(0, (1, 2)), linewidth=1)
             for model, rows in axis["models"].items():
@@ -65,7 +62,7 @@ def differences_figure(card: Mapping[str, Any]) -> Figure:
     figure, grid = _grid(card)
     for (name, axis), row in zip(card["axes"].items(), grid):
         where = _places(name, axis)
-        for part, axes in zip(PARTS, row):
+        for part, axes in zip(MAIN_PARTS, row):
             axes.axhline(0, color="black", linewidth=0.8)
             for model, rows in axis["differences"].items():
                 _line(axes, name, where, rows[part], *_look(card, model))
@@ -73,15 +70,16 @@ def differences_figure(card: Mapping[str, Any]) -> Figure:
         for axes in row:  # one scale a row: parts can be compared
             axes.set_ylim(low, high)
     others = [model for model in card["models"] if model != card["first"]]
-    _titles(figure, grid, card, f"Mean OKS minus that of the {_name(card['first'])}, points", _handles(card, others))
+    title = f"Mean OKS minus that of the {model_name(card['first'])}, points"
+    _titles(figure, grid, card, title, _handles(card, others))
     return figure
 
 
 def jitter_figure(card: Mapping[str, Any]) -> Figure:
     """Jitter of a still person in % of its size, over the noise of the pictures."""
     jitter = card["jitter"]
-    figure, grid = plt.subplots(1, len(PARTS), figsize=(10, 2.6), sharey=True)
-    for part, axes in zip(PARTS, grid):
+    figure, grid = plt.subplots(1, len(MAIN_PARTS), figsize=(10, 2.6), sharey=True)
+    for part, axes in zip(MAIN_PARTS, grid):
         for model, rows in jitter["models"].items():
             colour, marker = _look(card, model)
             axes.plot(jitter["strength"], _percent(rows[part]["mean"]), color=colour, marker=marker, markersize=4)
@@ -127,7 +125,7 @@ def _words(text: str) -> Image.Image:
 def _grid(card: Mapping[str, Any]) -> tuple[Figure, np.ndarray]:
     rows = len(card["axes"])
     figure, grid = plt.subplots(
-        rows, len(PARTS), figsize=(10, 1.55 * rows + 0.9), squeeze=False, layout="none", sharey="row"
+        rows, len(MAIN_PARTS), figsize=(10, 1.55 * rows + 0.9), squeeze=False, layout="none", sharey="row"
     )
     inches = figure.get_figheight()
     figure.subplots_adjust(left=0.065, right=0.99, top=1 - 0.9 / inches, bottom=0.5 / inches, hspace=0.62, wspace=0.12)
@@ -135,7 +133,7 @@ def _grid(card: Mapping[str, Any]) -> tuple[Figure, np.ndarray]:
 
 
 def _titles(figure: Figure, grid: np.ndarray, card: Mapping[str, Any], title: str, handles: list[Line2D]) -> None:
-    for part, axes in zip(PARTS, grid[0]):
+    for part, axes in zip(MAIN_PARTS, grid[0]):
         axes.set_title(PART_NAMES[part])
     for (name, axis), row in zip(card["axes"].items(), grid):
         where = _places(name, axis)
@@ -200,10 +198,6 @@ def _look(card: Mapping[str, Any], model: str) -> tuple[str, str]:
     return dict(zip(card["models"], islice(cycle(OTHERS), len(card["models"]))))[model]
 
 
-def _name(model: str) -> str:
-    return MODEL_NAMES.get(model, model)
-
-
 def _handles(card: Mapping[str, Any], models: Iterable[str]) -> list[Line2D]:
     looks = {model: _look(card, model) for model in models}
-    return [Line2D([], [], color=colour, marker=mark, label=_name(one)) for one, (colour, mark) in looks.items()]
+    return [Line2D([], [], color=colour, marker=mark, label=model_name(one)) for one, (colour, mark) in looks.items()]

@@ -10,8 +10,6 @@ from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Table, number, row_table
 from posedistill.stress.shots import AXES
 
-PARTS = ("wholebody", "body", "foot", "face", "hand")
-
 
 def half_lines(card: Mapping[str, Any]) -> list[str]:
     """Lines for a terminal: for each axis and model the whole body's best mean OKS and where it falls to half."""
@@ -29,7 +27,7 @@ def half_table(card: Mapping[str, Any], part: str = "wholebody") -> Table:
     """For each axis and model the best mean OKS of a part in %, and the values at which the curve falls to half."""
     rows = {
         f"{axis['title']}, {axis['unit']}": {
-            MODEL_NAMES.get(model, model): _half_cell(axis, name, model, part) for model in card["models"]
+            model_name(model): _half_cell(axis, name, model, part) for model in card["models"]
         }
         for name, axis in card["axes"].items()
     }
@@ -66,13 +64,13 @@ def gains_table(card: Mapping[str, Any], model: str, part: str = "wholebody") ->
         "Points of mean OKS with the paired 95 % interval over persons. Better, worse, larger, smaller: steps at which "
         "the interval excludes zero. With this many steps, some do by chance: one in forty on each side."
     )
-    return row_table(rows, f"{PART_NAMES[part]}: {_name(model)} − {_name(card['first'])}", notes=notes)
+    return row_table(rows, f"{PART_NAMES[part]}: {model_name(model)} − {model_name(card['first'])}", notes=notes)
 
 
 def gain_words(card: Mapping[str, Any], model: str, part: str = "wholebody") -> str:
     """One paragraph: is `model` better than the first one in the reference picture, at which steps not, and whether the
     gain depends on the view."""
-    name, first = _name(model), _name(card["first"])
+    name, first = model_name(model), model_name(card["first"])
     some = next(iter(card["axes"].values()))
     at_reference = _points(some["differences"][model][part], some["neutral"])
     better = worse = total = 0
@@ -119,5 +117,6 @@ def _value(axis: Mapping[str, Any], step: int) -> str:
     return "nobody" if value is None else f"{value + 0.0:.3g}"
 
 
-def _name(model: str) -> str:
+def model_name(model: str) -> str:
+    """As tables and figures name it: a model of the pipeline by its usual name."""
     return MODEL_NAMES.get(model, model)
