@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from posedistill.__main__ import main
+from posedistill.errors import UserError
+from posedistill.inference.pose import Pose
 from posedistill.keypoints import MAIN_PARTS
 from posedistill.models import save_checkpoint
 from posedistill.stress import card, cli, figures, tables
@@ -125,6 +127,20 @@ def test_bad_models_are_one_line(models, options, tmp_path, capsys):
         assert message in line
     assert main(["stress", models[0], models[0], *options, "--out", str(tmp_path / "card")]) == 2
     assert "give each model once" in capsys.readouterr().err
+
+
+def test_answers_that_are_not_finite_are_one_line(models, options, tmp_path, monkeypatch, capsys):
+    predict = Pose.predict
+    monkeypatch.setattr(Pose, "predict", lambda *arguments: predict(*arguments) * np.nan)
+    assert main(["stress", models[0], *options, "--axes", "jpeg", "--out", str(tmp_path / "card")]) == 2
+    assert f"{models[0]}: predicts values that are not finite" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_damaged_part_is_one_line(tmp_path):
+    for content in (b"", b"nothing", b"PK\x03\x04"):
+        (tmp_path / "part.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"part.npz: damaged; delete it"):
+            card._stacked([tmp_path / "part.npz"])
 
 
 def test_a_model_is_not_overwritten(models, options, tmp_path, capsys):

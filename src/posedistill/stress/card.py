@@ -73,7 +73,7 @@ def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
         try:
             with np.load(file) as content:
                 rows.append({name: content[name] for name in content.files})
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{printable(file)}: damaged; delete it and run the command again") from error
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from posedistill.errors import UserError
 from posedistill.evaluation.mean_oks import own_box_oks
 from posedistill.evaluation.oks import part_sums
 from posedistill.evaluation.records import ALL_PARTS, GroundTruth, Predictions, body_extent
-from posedistill.files import sha256_file, write_atomic
+from posedistill.files import printable, sha256_file, write_atomic
 from posedistill.fingerprint import code_hash
 from posedistill.inference.pose import Crops, Pose, load
 from posedistill.keypoints import NUM_KEYPOINTS
@@ -59,7 +60,7 @@ def judge(task: Task) -> int:
 
     A file holds, for each axis A with S steps: `A.oks` [S, 6] of each of ALL_PARTS, NaN where no point of the part is
     in the picture; `A.value` [S], measured on the truth; `A.seen` [S, 6], the share of the part's points that are seen;
-    and with the axis noise `jitter` [L, 6], see `jitter_of`.
+    and with the axis noise `jitter` [L, 6], see `jitter_of`. UserError if a model's answers are not finite.
     """
     torch.set_num_threads(1)  # the number of threads changes the last bits
     setting = task.setting
@@ -78,6 +79,8 @@ def judge(task: Task) -> int:
         if (pose.input_size, pose.padding) not in cropped:
             cropped[pose.input_size, pose.padding] = _crops(pose, firsts)
         points = pose.predict(cropped[pose.input_size, pose.padding], BATCH)[places]
+        if not np.isfinite(points).all():
+            raise UserError(f"{printable(model)}: predicts values that are not finite: damaged, or it diverged")
         content, start = dict(truth), 0
         for name, row in taken.items():
             content[f"{name}.oks"] = oks_of(row, points[start : start + len(row)])
