@@ -1,4 +1,4 @@
-"""Write a corrected copy of an annotation file: what a reader accepted in audit.json, and nothing else."""
+"""Write a corrected copy of an annotation file: only what was accepted in audit.json changes."""
 
 from __future__ import annotations
 

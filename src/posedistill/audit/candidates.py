@@ -1,4 +1,4 @@
-"""Everything in a picture's labels that could be a fault, with what was measured of it."""
+"""Everything in a picture's labels that could be a fault, with its measures."""
 
 from __future__ import annotations
 

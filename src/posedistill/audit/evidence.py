@@ -1,4 +1,4 @@
-"""What a model says about any position of any keypoint: SimCC distributions of several crops, as log-likelihoods."""
+"""How likely a model finds a keypoint at any position: log-likelihoods from the SimCC distributions of crops."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Evidence:
 
     @property
     def size(self) -> float:
-        """Of the first crop, in pixels of the picture."""
+        """Geometric mean of the first crop's sides, in pixels of the picture."""
         return float(np.sqrt(self.scale[0].prod()))
 
     def likelihood(self, keypoints: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -60,7 +60,7 @@ class Evidence:
 
 
 def look(pose: Pose, image: np.ndarray, persons: Sequence[Labelled]) -> list[Evidence]:
-    """Evidence on the persons of an RGB picture [H, W, 3]. UserError if the model's answers are not finite."""
+    """Evidence on the persons of an RGB picture [H, W, 3]. UserError if the model's output is not finite."""
     crops = [pose.crop(image, np.stack(crop_boxes(person))) for person in persons]
     if not crops:
         return []
@@ -79,7 +79,7 @@ def look(pose: Pose, image: np.ndarray, persons: Sequence[Labelled]) -> list[Evi
 
 
 def crop_boxes(person: Labelled) -> tuple[np.ndarray, np.ndarray]:
-    """The annotated box, and one for a person whose own may be wrong: with all labelled body points in it, wider."""
+    """The annotated box and, in case it is wrong, a wider one that also holds all labelled body points: [4] each."""
     low, high = person.box[:2], person.box[:2] + person.box[2:]
     body = person.keypoints[PARTS["body"], :2][person.shown[PARTS["body"]]]
     low, high = np.vstack((low, body)).min(axis=0), np.vstack((high, body)).max(axis=0)

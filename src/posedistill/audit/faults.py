@@ -1,4 +1,4 @@
-"""Known faults for trying the audit: good labels in, the same labels with a few faults of each kind out."""
+"""Known faults to test the audit: injects a few faults of each kind into correct labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Changed = tuple[dict[str, Any], str, float]  # fields of the annotation, the par
 
 
 def inject(content: dict[str, Any], seed: int, share: float = SHARE) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A copy of a COCO-WholeBody file's content with faults of each kind in `share` of its persons, one a person.
+    """A COCO-WholeBody file's content with faults of each kind in `share` of its persons, at most one per person.
 
     Returns the copy and a list of what was done: annotation_id, kind, part and size (0 where there is none). Doubles
     are new annotations with new ids.
@@ -106,7 +106,7 @@ def _swapped(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int
 
 
 def _double(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int, int]) -> Changed | None:
-    """As a second annotator would have done it: as far off as two annotators differ (the keypoints' sigmas)."""
+    """A second annotation that differs as much as two annotators do (the keypoints' sigmas)."""
     points = person.keypoints.copy()
     noise = rng.normal(size=(133, 2)) * SIGMAS[:, None] * np.sqrt(person.box[2:].prod() * 0.53)
     points[:, :2] += noise * person.shown[:, None]

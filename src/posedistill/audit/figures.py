@@ -39,7 +39,7 @@ def kinds_table(trials: Mapping[str, Trial]) -> Table:
 
 
 def accused_table(trial: Trial) -> Table:
-    """Persons with clean labels of whom something is reported."""
+    """Persons with correct labels for whom something is reported."""
     rows = {
         f"at least {100 * least:.0f} % sure": {"persons, %": 100 * accused(trial, least)} for least in (0.5, 0.8, SURE)
     }
@@ -47,7 +47,7 @@ def accused_table(trial: Trial) -> Table:
 
 
 def curves_figure(found: Mapping[str, Curve]) -> Figure:
-    """Precision over recall, a line a kind."""
+    """Precision over recall, one line per kind."""
     figure, axes = plt.subplots(figsize=(8, 4.6))
     for kind, curve in found.items():
         if not len(curve.right):

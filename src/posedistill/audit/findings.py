@@ -1,4 +1,4 @@
-"""The ranked list: candidates that are likely enough, each explained once, with the points that would be right."""
+"""The ranked list: candidates that are likely enough, each fault reported once, with the proposed correction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ VISIBLE = 2.0  # the third value of proposed points
 
 
 def explained(found: Sequence[Candidate], sure: np.ndarray, labelled: Mapping[int, int]) -> np.ndarray:
-    """Probabilities, 0 where a likely or surer finding of the annotation says why. labelled: points by annotation."""
+    """Probabilities [N], 0 where a likely or surer finding on the same annotation explains the candidate.
+
+    labelled: number of labelled points by annotation id.
+    """
     best: dict[int, dict[tuple[str, str], float]] = {}
     for one, p in zip(found, sure):
         identity = one.identity if one.kind != "double" else removed(one, labelled)
@@ -33,9 +36,9 @@ def explained(found: Sequence[Candidate], sure: np.ndarray, labelled: Mapping[in
 
 
 def _reason(one: Candidate, best: Mapping[tuple[str, str], float]) -> float:
-    """The surest other finding of the annotation that explains this one: a person annotated twice goes with all that is
-    wrong with it; another person's part and swapped hands lie off their body; a shifted body lies off all its parts; a
-    box seems wrong where points are."""
+    """The surest other finding of the annotation that explains this one: a duplicate explains everything else that
+    is wrong with it; another person's part and swapped hands are off their body; a shifted body is off all its parts;
+    a box looks wrong where points are wrong."""
     explains: dict[str, Sequence[str]] = {
         "double": (),
         "shifted": ("double", "other_person", "swapped"),
@@ -54,7 +57,7 @@ def _reason(one: Candidate, best: Mapping[tuple[str, str], float]) -> float:
 
 
 def removed(double: Candidate, labelled: Mapping[int, int]) -> int:
-    """Which annotation of a double would go: the one with fewer labelled points, else the one with the larger id."""
+    """The annotation of a double to remove: the one with fewer labelled points, else the one with the larger id."""
     assert double.other is not None
     return min((double.identity, double.other), key=lambda identity: (labelled[identity], -identity))
 
@@ -102,7 +105,7 @@ def ranked(result: Survey, least: float = LEAST) -> list[dict[str, Any]]:
 
 
 def propose(one: Candidate, person: Labelled, seen: np.ndarray, picture: Picture) -> dict[str, Any] | None:
-    """Fields of the annotation as they would be right; None: the annotation would go."""
+    """The corrected fields of the annotation; None: remove the annotation."""
     points = person.keypoints.copy()
     if one.kind == "double":
         return None
@@ -135,7 +138,7 @@ def propose(one: Candidate, person: Labelled, seen: np.ndarray, picture: Picture
 
 
 def moved_by(one: Candidate, person: Labelled, seen: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """The move that puts a shifted part right: onto the body it belongs to, or to where the model sees it."""
+    """The move [2] (pixels) that corrects a shifted part: onto its body, or to where the model sees it."""
     if one.vector is not None and one.part != "body":
         return one.vector
     return np.median(seen[keys, :2] - person.keypoints[keys, :2], axis=0)

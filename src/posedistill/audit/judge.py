@@ -1,9 +1,9 @@
-"""From measures to "how sure": the probability that a candidate is a fault.
+"""From measures to the probability that a candidate is a fault.
 
 Each measure that has a natural scatter is compared with the scatter in this very data set (median and median absolute
 deviation of its logarithm, a part at a time): what is usual for this model and these annotators is no fault. Most
-labels are right, so a few per cent of faults do not move the medians. A logistic regression a kind then weighs the
-measures; its weights were fitted on rendered people with injected faults (`tune`) and are the same for all data.
+labels are right, so a few per cent of faults do not move the medians. One logistic regression per kind then weighs the
+measures; its weights were fitted on rendered people with injected faults (`trial`) and are the same for all data.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ class Scale:
         return float(np.clip((value - middle) / deviation, -4, 8))
 
     def times(self, candidate: Candidate, name: str) -> float:
-        """How many times the usual value it is, as a logarithm; for measures in FLOOR."""
+        """Logarithm of the ratio to the usual value; for measures in FLOOR."""
         value, middle, _ = self._of(candidate, name)
         return value - middle
 
     def _of(self, candidate: Candidate, name: str) -> tuple[float, float, float]:
-        """Level, median and deviation; what is not known counts as usual."""
+        """Level, median and deviation; an unknown measure counts as usual."""
         value = _level(name, candidate.measures[name])
         key = f"{SCALE_OF.get(candidate.kind, candidate.kind)}/{candidate.part}/{name}"
         if not np.isfinite(value) or key not in self.scatter:

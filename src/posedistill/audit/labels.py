@@ -25,7 +25,7 @@ class Labelled:
     """One annotated person.
 
     keypoints: float64 [133, 3], pixels of the picture; third value > 0 = labelled. outside: how far each labelled point
-    lies beyond the picture's edge, pixels [133]. box: (x, y, width, height). annotation: as it stands in the file.
+    lies beyond the picture's edge, pixels [133]. box: (x, y, width, height). annotation: as in the file.
     """
 
     identity: int
@@ -41,7 +41,7 @@ class Labelled:
 
     @property
     def shown(self) -> np.ndarray:
-        """Which of them lie in the picture, too: only these are compared with anything."""
+        """Which of these are inside the picture, bool [133]: only they are compared with anything."""
         return self.labelled & (self.outside == 0)
 
 

@@ -40,8 +40,8 @@ _JOINED = {"hands": ("lefthand", "righthand"), "arms": (), "legs": (), "all": ("
 
 
 def gap(points: np.ndarray, shown: np.ndarray, part: str) -> np.ndarray | None:
-    """The vector (pixels) by which a part lies off the body that it belongs to: wrist and root of a hand, nose and eyes
-    of body and face, ankle and heel; None where labels of the one or the other are missing."""
+    """The offset [2] (pixels) of a part from its body: between wrist and root of a hand, nose and eyes of body and
+    face, ankle and heel; None where labels of either are missing."""
     found = [place - joint for place, joint in _meetings(points, shown, part)]
     return np.median(found, axis=0) if found else None
 
@@ -128,7 +128,7 @@ def _foreign_gap(person: Labelled, other: Labelled, part: str) -> float:
 
 
 def measure_sides(person: Labelled, evidence: Evidence, group: str) -> Measures | None:
-    """Left and right of a group of points: how much likelier they are the other way round."""
+    """Left and right of a group of points: how much likelier they are when exchanged."""
     left = np.array(SIDES[group])
     right = FLIP_INDICES[left]
     both = person.shown[left] & person.shown[right]
@@ -161,7 +161,7 @@ def _mean_gap(points: np.ndarray, shown: np.ndarray, parts: Sequence[str]) -> fl
 
 
 def measure_missing(person: Labelled, evidence: Evidence, part: str, size: tuple[int, int]) -> Measures | None:
-    """A part without labels: does the model see it? size: (width, height) of the picture."""
+    """How clearly the model sees a part without labels. size: (width, height) of the picture."""
     keys = KEYS[part]
     if person.labelled[keys].any():
         return None
@@ -182,7 +182,7 @@ def measure_missing(person: Labelled, evidence: Evidence, part: str, size: tuple
 
 
 def measure_double(person: Labelled, other: Labelled) -> Measures | None:
-    """Two annotations of one picture: the same person?"""
+    """Whether two annotations of one picture are the same person: OKS between them, and overlap of their boxes."""
     both = person.shown & other.shown
     if both[: KEYS["foot"][-1] + 1].sum() < FEW:
         return None

@@ -1,4 +1,4 @@
-"""The findings as one page that needs no network: label beside model, the surest first."""
+"""The findings as one self-contained HTML page: label beside proposal, the surest first."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def caption(row: Mapping[str, Any]) -> str:
 
 
 def audit_page(result: Survey, rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """The page: counts a kind, and the first hundred findings."""
+    """The page: counts per kind, and the first hundred findings."""
     sure, all_ = counts(rows, list(KINDS), SURE), counts(rows, list(KINDS), 0.0)
     table = "".join(
         f"<tr><td>{html.escape(text)}</td><td>{sure[kind]}</td><td>{all_[kind]}</td></tr>\n"
@@ -55,7 +55,7 @@ def audit_page(result: Survey, rows: Sequence[Mapping[str, Any]], title: str) ->
     return (
         f"{_HEAD}<h1>Label audit</h1>\n<p>{html.escape(title)}</p>\n"
         f"<table><tr><th>kind</th><th>at least {100 * SURE:.0f} % sure</th><th>listed</th></tr>\n{table}</table>\n"
-        "<p>On the left the label, on the right what would be right in the model's eyes. To correct, set "
+        "<p>Left: the label. Right: the proposed correction. To correct, set "
         "<code>accepted</code> of a finding in audit.json to true.</p>\n"
         f"{figures}</html>\n"
     )
@@ -101,8 +101,8 @@ def _tile(result: Survey, row: Mapping[str, Any], image: Image.Image) -> Image.I
 
 
 def _area(person: Labelled, points: np.ndarray, *, whole: bool) -> np.ndarray:
-    """What is shown, (x, y, width, height): the points in question with as much around them, at least a third of the
-    person; the whole person where it is about all of it."""
+    """The area shown, (x, y, width, height): the points in question with a margin, at least a third of the person; the
+    whole person if `whole`."""
     points = points[points[:, 2] > 0, :2]
     if whole or not len(points):
         points = np.vstack((points, person.box[:2], person.box[:2] + person.box[2:]))
@@ -121,7 +121,7 @@ def _keys(row: Mapping[str, Any]) -> np.ndarray:
 
 
 def _right(result: Survey, row: Mapping[str, Any]) -> np.ndarray:
-    """The points on the right: as proposed; of a double the other annotation; of a box the labels."""
+    """The points drawn on the right [133, 3]: the proposal; for a double the other annotation; for a box the labels."""
     if row["same_as"] is not None:
         return result.people[row["same_as"]].keypoints.copy()
     person = result.people[row["annotation_id"]]

@@ -1,4 +1,4 @@
-"""All candidates of a data set: every picture is read once, its persons go through the model once."""
+"""All candidates of a data set: each picture is read once, and its persons are predicted once."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def _add(result: Survey, picture: Picture, evidence: Sequence[Evidence]) -> None
 
 
 def counts(rows: Sequence[Mapping], kinds: Sequence[str], least: float) -> dict[str, int]:
-    """Findings of each kind that are at least so sure."""
+    """Number of findings of each kind that are at least `least` sure."""
     return {kind: sum(row["kind"] == kind and row["sure"] >= least for row in rows) for kind in kinds}

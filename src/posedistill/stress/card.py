@@ -29,7 +29,7 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class Judged:
-    """A model and its results: for each name of `judge`'s files, the persons' arrays on top of each other."""
+    """A model and its results: the arrays of `judge`'s files, stacked over the persons."""
 
     name: str
     file: Path
@@ -38,10 +38,10 @@ class Judged:
 
 
 def judge_persons(setting: Setting, models: Sequence[Path], persons: int, folder: Path, jobs: int = 1) -> list[Judged]:
-    """Judge `persons` persons by all models; results lie in `folder`, and what is there already is not made again.
+    """Judge `persons` persons by all models; results are kept in `folder`, and those already there are reused.
 
-    Each result is a file of a few kilobytes: an interruption loses what is in progress. UserError for a model that
-    cannot be loaded and for missing data of the body.
+    Each result is a file of a few kilobytes: an interruption loses only the persons in progress. UserError if a model
+    cannot be loaded or the body's data are missing.
     """
     if not (Path(setting.body) / ASSET).is_file():
         raise UserError(f"{printable(Path(setting.body) / ASSET)}: there is no such file; it is part of assets/body")
@@ -67,7 +67,7 @@ def judge_persons(setting: Setting, models: Sequence[Path], persons: int, folder
 
 
 def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Arrays of several files on top of each other. UserError if one is damaged."""
+    """The arrays of several files, stacked. UserError if one is damaged."""
     rows = []
     for file in files:
         try:
@@ -79,7 +79,7 @@ def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
 
 
 def model_names(models: Sequence[Path]) -> list[str]:
-    """Short names: the files', with the folder's where two are alike."""
+    """File names without suffix, preceded by the folder where two are equal."""
     stems = [path.stem for path in models]
     names = [
         path.stem if stems.count(path.stem) == 1 else f"{path.resolve().parent.name}/{path.name}" for path in models
@@ -91,7 +91,7 @@ def model_names(models: Sequence[Path]) -> list[str]:
 
 
 def make_card(setting: Setting, judged: Sequence[Judged]) -> dict[str, Any]:
-    """All numbers of the card as plain values; differences are those to the first model."""
+    """All numbers of the card as plain values; differences are relative to the first model."""
     first = judged[0].results
     persons = len(first[f"{setting.axes[0]}.value"])
     weights = draws(persons, SAMPLES, setting.seed).astype(np.float64)
@@ -170,7 +170,7 @@ def summary(values: np.ndarray, weights: np.ndarray) -> dict[str, dict[str, list
 
 
 def _counts(oks: np.ndarray) -> dict[str, list[int]]:
-    """Part → persons that count at each step."""
+    """Part → number of persons that count at each step."""
     there = ~np.isnan(oks)
     columns = [*(there[..., i] for i in range(5)), there[..., 3] | there[..., 4], there[..., 5]]
     return {part: column.sum(axis=0).tolist() for part, column in zip(REPORTED, columns)}

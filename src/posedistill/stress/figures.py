@@ -1,4 +1,4 @@
-"""Figures of the card: one for mean OKS, one for the differences, one for jitter, and a contact sheet of the steps."""
+"""Figures of the card: mean OKS, differences, jitter, and a contact sheet of the steps."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ TILE = 76  # pixels of a picture on the contact sheet
 
 
 def card_figure(card: Mapping[str, Any]) -> Figure:
-    """Mean OKS in %: a row an axis, a column a part, a line a model with its 95 % interval.
+    """Mean OKS in %: one row per axis, one column per part, one line per model with its 95 % interval.
 
-    Dotted: the share of the part's points that is seen; upright, the reference picture, which all axes share.
+    Dotted curve: share of the part's points that are visible. Vertical line: the reference picture, common to all axes.
     """
     figure, grid = _grid(card)
     for (name, axis), row in zip(card["axes"].items(), grid):
@@ -76,7 +76,7 @@ def differences_figure(card: Mapping[str, Any]) -> Figure:
 
 
 def jitter_figure(card: Mapping[str, Any]) -> Figure:
-    """Jitter of a still person in % of its size, over the noise of the pictures."""
+    """Jitter of a motionless person in % of its size, against the noise of the pictures."""
     jitter = card["jitter"]
     figure, grid = plt.subplots(1, len(MAIN_PARTS), figsize=(10, 2.6), sharey=True)
     for part, axes in zip(MAIN_PARTS, grid):
@@ -94,7 +94,7 @@ def jitter_figure(card: Mapping[str, Any]) -> Figure:
 
 
 def steps_sheet(sitter: Sitter, names: Sequence[str]) -> Image.Image:
-    """One person at all steps: a row an axis, the measured value above each picture, the given box in it."""
+    """One person at all steps: one row per axis; above each picture the measured value, in it the given box."""
     longest = max(len(AXES[name].steps) for name in names)
     tiles, titles = [], []
     for name in names:
@@ -115,7 +115,7 @@ def _tile(shot: Shot) -> Image.Image:
 
 
 def _words(text: str) -> Image.Image:
-    """A tile with a word a line."""
+    """A tile with one word per line."""
     tile = Image.new("RGB", (TILE, TILE), "white")
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 11)
     ImageDraw.Draw(tile).multiline_text((0, TILE // 4), text.replace(" ", "\n"), fill="black", font=font)
@@ -177,7 +177,7 @@ def _line(
 
 
 def _closed(name: str, where: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A cyclic axis ends where it began."""
+    """The curve (x, y); on a cyclic axis it returns to its first point."""
     if not AXES[name].cyclic:
         return where, values
     return np.append(where, where[0] + 360), np.append(values, values[0])
@@ -192,7 +192,7 @@ def _percent(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _look(card: Mapping[str, Any], model: str) -> tuple[str, str]:
-    """Colour and marker of a model: those of the pipeline's models, or one after the other."""
+    """Colour and marker of a model: fixed for the pipeline's models, otherwise assigned in order."""
     if set(card["models"]) <= set(MODEL_COLORS):
         return MODEL_COLORS[model], MODEL_MARKERS[model]
     return dict(zip(card["models"], islice(cycle(OTHERS), len(card["models"]))))[model]

@@ -40,7 +40,7 @@ class Setting:
     device: str
 
     def key(self) -> str:
-        """Sixteen digits that stand for the settings and the code behind the results."""
+        """Sixteen hex digits: a hash of the settings and of the code behind the results."""
         body = sha256_file(Path(self.body) / ASSET)
         content = [self.seed, self.axes, self.flip_test, self.device, body, code_hash(*ENTRIES)]
         return hashlib.sha256(repr(content).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """The steps of each axis: one person, one change, and what it measures on the rendered truth.
 
-Which truth counts: every point inside the picture, hidden ones too, for the renderer knows them; so the same points are
-judged in all steps of an axis but for those that leave the picture. The tolerance of OKS follows the person's size in
+Every point inside the picture counts, hidden ones included, since the renderer knows them: the same points are judged
+at all steps of an axis, except those that leave the picture. The tolerance of OKS follows the person's size in
 the reference picture (times the zoom squared) rather than what is seen of it, so a curve falls because points move.
 Visibility (2 seen, 1 hidden, 0 outside) is that of training labels, and the box is the exact one of the visible pixels,
 as in training labels, unless the box is what changes.
@@ -60,7 +60,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing that changes; `neutral` is the step whose picture is the reference picture of all axes."""
+    """One property that changes; `neutral` is the step whose picture is the reference picture of all axes."""
 
     title: str
     unit: str
@@ -77,7 +77,7 @@ class Axis:
 
 
 def reference(sitter: Sitter, value: float = 0.0) -> Shot:
-    """The picture that all axes have in common, as the axis' neutral value."""
+    """The picture that all axes share, with `value` as its value on the axis."""
     return _shot(sitter, sitter.picture, sitter.seen, value)
 
 
@@ -142,8 +142,8 @@ def size(sitter: Sitter, zoom: float) -> Shot:
 
 
 def hand(sitter: Sitter, zoom: float) -> Shot:
-    """Zoomed about the hand that is seen best, which stays in its place; the picture cuts off what leaves it. Value:
-    longer side of this hand's points, pixels."""
+    """Zoomed on the more visible hand, which stays in place; the picture cuts off what leaves it. Value: longer side of
+    this hand's points, pixels."""
     points = sitter.seen.keypoints
     part = max((PARTS["righthand"], PARTS["lefthand"]), key=lambda one: (points[one, 2] == 2).sum())
     low, high = points[part, :2].min(axis=0), points[part, :2].max(axis=0)
@@ -169,7 +169,7 @@ def darkness(sitter: Sitter, stops: float) -> Shot:
 
 
 def box_shift(sitter: Sitter, share: float) -> Shot:
-    """The given box beside the true one, each person in a direction of its own. Value: shift over the box's size."""
+    """The given box beside the true one, in a random direction per person. Value: shift divided by the box's size."""
     angle = stream(sitter.seed, sitter.index, DIRECTION).uniform(0, 2 * np.pi)
     x, y, w, h = sitter.seen.box
     shifted = (x + share * w * float(np.cos(angle)), y + share * h * float(np.sin(angle)))
@@ -232,12 +232,12 @@ AXES = {
 
 
 def shots(sitter: Sitter, axis: Axis) -> list[Shot]:
-    """One a step; the neutral one is the reference picture, drawn once."""
+    """One shot per step; the neutral one is the reference picture, drawn once."""
     return [axis.shoot(sitter, step) for step in axis.steps]
 
 
 def still(sitter: Sitter, strength: float) -> list[Shot]:
-    """The frames of a still person: their noise alone differs, frame 0 is the step of the axis `noise`."""
+    """The frames of a motionless person: only their noise differs; frame 0 is the step of the axis `noise`."""
     return [noise(sitter, strength, frame) for frame in range(FRAMES)]
 
 
