@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        return _end(f"posedistill {command}: {error}", 2)
+        return _end(f"posedistill {command}: {printable(str(error))}", 2)  # file names may hold line breaks
     except KeyboardInterrupt:
         return _end(f"posedistill {command}: interrupted", 130)
     except BrokenPipeError:  # as in `… | head`

@@ -1,5 +1,7 @@
 """export and convert of weights from anywhere: their calibration, precisions, and what is refused."""
 
+import os
+
 import pytest
 import torch
 
@@ -42,6 +44,14 @@ def test_fp16_on_request(random_model, tmp_path, capsys):
     assert "int8 takes its ranges from the training crops" in capsys.readouterr().err
     assert export(*given, "--precision", "fp16") == 2
     assert "--precision fp16: give --onnx-only FILE" in capsys.readouterr().err
+    assert export(*given, "--onnx-only", tmp_path / "half.safetensors") == 2
+    assert "expected a file ending in .onnx" in capsys.readouterr().err
+    odd = os.fsdecode(b"odd\xff\n.onnx")
+    assert export(*given, "--onnx-only", tmp_path / odd) == 0
+    assert r"odd\xff\x0a.onnx: " in capsys.readouterr().out
+    assert export("--weights", odd) == 2 and len(capsys.readouterr().err.splitlines()) == 1
+    assert main(["convert", str(given[1]), str(tmp_path / f"{odd}.pth")]) == 0
+    assert r"odd\xff\x0a.onnx.pth: size n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("layout", [(".safetensors", "own"), (".pth", "mmpose")])

@@ -7,7 +7,7 @@ from typing import Any
 
 from posedistill.data.geometry import BOX_PADDING
 from posedistill.errors import UserError
-from posedistill.files import refuse_overwrite, sha256_file
+from posedistill.files import printable, refuse_overwrite, sha256_file
 from posedistill.inference.weights import padding_of
 from posedistill.models.checkpoint import Layout, load_backbone, model_from_state, save_checkpoint
 from posedistill.models.layouts import has_head, normalise, size_of
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     height, width = model.input_size
     what = "backbone" if backbone_only else f"input {height}×{width}, {model.keypoints} keypoints"
     print(
-        f"{args.target}: size {model.size.name}, {what}, {parameters:.2f} M parameters, {layout} layout, "
+        f"{printable(args.target)}: size {model.size.name}, {what}, {parameters:.2f} M parameters, {layout} layout, "
         f"sha256 {sha256_file(args.target)}"
     )
     return 0

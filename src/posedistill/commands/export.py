@@ -14,7 +14,7 @@ from posedistill.evaluation.calibration import METADATA_KEY, read_calibration
 from posedistill.export.certificate import PRECISIONS
 from posedistill.export.onnx_file import export_onnx
 from posedistill.export.precision import to_half, to_int8, with_metadata
-from posedistill.files import refuse_overwrite, writable_folder, write_atomic
+from posedistill.files import printable, refuse_overwrite, writable_folder, write_atomic
 from posedistill.inference.weights import padding_of
 from posedistill.keypoints import NUM_KEYPOINTS
 from posedistill.models.checkpoint import model_from_checkpoint
@@ -23,7 +23,7 @@ from posedistill.models.weights_file import read_weights
 from posedistill.params import ROLES, Params, load_params
 from posedistill.pipeline.export import RANGE_CROPS, training_crops
 from posedistill.pipeline.handover import calibration_of, hand_over, output_files
-from posedistill.pipeline.provenance import check_fresh, find_origin
+from posedistill.pipeline.provenance import TRAINED_ON, check_fresh, find_origin, trained_on
 
 DESCRIPTION = (
     "Write a folder to hand a model over: safetensors, mmpose's layout (.pth) and ONNX, with settings, data hash, git "
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     chosen = _own(args) if args.weights is None else _given(args)
     files = output_files(chosen.out, chosen.name) if chosen.onnx is None else [chosen.onnx]
     refuse_overwrite(files, chosen.weights)
+    if args.onnx_only is not None and args.onnx_only.suffix.lower() != ".onnx":
+        raise UserError(f"--onnx-only {printable(args.onnx_only)}: expected a file ending in .onnx")
     model = model_from_checkpoint(chosen.weights)
     if model.keypoints != NUM_KEYPOINTS:
         raise UserError(
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _write_onnx(model, chosen, chosen.onnx, params, args)
     for file in files:
-        print(f"{file}: {file.stat().st_size / 2**20:.2f} MiB")
+        print(f"{printable(file)}: {file.stat().st_size / 2**20:.2f} MiB")
     return 0
 
 
@@ -93,6 +95,8 @@ def _write_onnx(model: RTMPose, chosen: Chosen, path: Path, params: Params | Non
         plain = Path(folder, "model.onnx")
         export_onnx(model, plain, args.opset, padding or BOX_PADDING)
         content = plain.read_bytes()
+    if kinds := trained_on(chosen.weights, model):
+        content = with_metadata(content, {TRAINED_ON: ",".join(sorted(kinds))})
     if args.precision == "fp32":
         found = read_calibration(chosen.known, chosen.name) if chosen.known else calibration_of(model, chosen.name)
         content = with_metadata(content, {METADATA_KEY: found.to_json()}) if found else content
@@ -117,7 +121,7 @@ def _given(args: argparse.Namespace) -> Chosen:
     origin = None if known.get("settings") else find_origin(weights)
     if origin is None:
         return Chosen(name, weights, args.out or Path("runs/export") / name, args.onnx_only, known)
-    print(f"{weights} is {origin.role} of the project {origin.root}")
+    print(f"{printable(weights)} is {origin.role} of the project {printable(origin.root)}")
     return _of_project(origin.root, origin.role, weights.resolve(), args)
 
 

@@ -36,6 +36,11 @@ class Origin:
         """The box padding of its training."""
         return as_padding(setting(self.settings, "augment.box_padding")) or BOX_PADDING
 
+    @property
+    def given(self) -> bool:
+        """Whether it is a given teacher, whose training the settings do not tell."""
+        return self.role == "teacher" and setting(self.settings, "teacher.checkpoint") is not None
+
 
 def find_origin(weights: Path) -> Origin | None:
     """The pipeline's model whose content a file has, by the hashes in dvc.lock or the files in models/.
@@ -76,7 +81,7 @@ def trained_on(weights: str | Path, model: PoseModel) -> set[str]:
         return set(metadata[TRAINED_ON].split(","))
     if not isinstance(settings, Mapping):
         origin = find_origin(Path(weights))
-        settings = {} if origin is None else origin.settings
+        settings = {} if origin is None or origin.given else origin.settings
     sources = setting(settings, "data.train")
     sources = sources if isinstance(sources, list) else []
     return {str(source["source"]) for source in sources if isinstance(source, Mapping) and "source" in source}
