@@ -1,4 +1,4 @@
-"""A value for each of the 133 keypoints, drawn where it belongs: on a body, a face and two hands."""
+"""A value for each of the 133 keypoints, drawn at its place on a body, a face and two hands."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from posedistill.keypoints import FINGERS, NAMES, PARTS, SKELETON
 from posedistill.reporting.tables import number
 
-# The person faces the reader, as in a mirror's opposite: its right side is on the left of the picture. x to the right,
-# y down, in arbitrary units; of pairs of limbs only the person's left one stands here.
+# The person faces the reader: its right side is on the left of the picture. x to the right, y down, in arbitrary units;
+# of each pair of limbs only the person's left one is listed.
 _LEFT = {
     "eye": (0.27, -0.30),
     "ear": (0.58, -0.12),
@@ -28,7 +28,7 @@ _LEFT = {
     "big_toe": (0.68, 6.15),
     "small_toe": (0.98, 5.95),
 }
-# The 68 face points, of pairs those on the reader's left (the person's right), from the middle's x = 0.
+# The 68 face points; of each pair the one on the reader's left (the person's right), with x = 0 in the middle.
 _BROW = ((-0.80, -0.52), (-0.66, -0.66), (-0.49, -0.70), (-0.33, -0.66), (-0.18, -0.58))
 _EYE = ((-0.64, -0.36), (-0.53, -0.45), (-0.38, -0.45), (-0.26, -0.34), (-0.38, -0.28), (-0.53, -0.28))
 _NOSE = ((0, -0.36), (0, -0.20), (0, -0.04), (0, 0.12))
@@ -51,7 +51,7 @@ _PANELS: dict[str, tuple[str, ...]] = {
 
 
 def layout() -> NDArray[np.float64]:
-    """Places [133, 2] (x, y down) of the keypoints, each part in units of its own."""
+    """Places [133, 2] (x, y down) of the keypoints; each part has its own unit."""
     places = np.zeros((len(NAMES), 2))
     for k, name in enumerate(NAMES[: PARTS["face"].start]):
         side, _, joint = name.partition("_")

@@ -1,4 +1,4 @@
-"""Calibration in reports: reliability diagrams and the error that they show."""
+"""Calibration in reports: reliability diagrams and expected calibration errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = (0.25, 0.5, 0.75)  # confidences whose raw scores the table of a calibra
 
 
 def reliability_figure(parts: Mapping[str, Reliability]) -> Figure:
-    """Share of right points over the confidence, one panel a part: on the diagonal, a confidence is what it says."""
+    """Share of right points against confidence, one panel per part; a calibrated model lies on the diagonal."""
     figure, panels = plt.subplots(1, max(len(parts), 1), figsize=(11, 3.1), sharey=True, squeeze=False)
     for panel, (part, one) in zip(panels[0], parts.items()):
         panel.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1)
@@ -37,7 +37,7 @@ def reliability_alt(parts: Mapping[str, Reliability]) -> str:
 
 
 def calibration_table(calibration: Calibration) -> Table:
-    """Raw score from which on a point has a confidence of SHOWN, without and with flip test; – where none has it."""
+    """Lowest raw score with each confidence of SHOWN, without and with flip test; – if no score reaches it."""
     rows = {}
     for name, curves in calibration.curves.items():
         for part, curve in curves.items():

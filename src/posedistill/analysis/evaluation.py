@@ -106,7 +106,7 @@ def with_sides(persons: pd.DataFrame, paired: Paired, found: Sides) -> pd.DataFr
 
 
 def persons_table(persons: pd.DataFrame) -> Table:
-    """The persons of a sheet: image, OKS, the part that loses most, and what of left and right is swapped."""
+    """The persons of a sheet: image, OKS, the part that loses most, and which sides are swapped."""
     rows = {
         str(i + 1): {
             "image": str(row["image_id"]),
@@ -137,7 +137,7 @@ def person_sheet(
     matched: Matched, persons: pd.DataFrame, image_of: Callable[[int], Image.Image], columns: int = 4
 ) -> Image.Image:
     """Truth (left) and prediction (right) of persons, a row each in `persons` (person, predicted, image_id, oks, and
-    perhaps swapped: what of left and right is swapped)."""
+    optionally swapped: which left and right groups are exchanged)."""
     tiles, titles = [], []
     for row in persons.to_dict("records"):
         truth = matched.truth.keypoints[row["person"]]
@@ -173,7 +173,7 @@ def precision_recall_figure(parts: Mapping[str, PartMatches]) -> Figure:
 
 
 def oks_figure(oks: Mapping[str, NDArray]) -> Figure:
-    """Share of the persons whose OKS is at least x, a line a part, in % (given in [0, 1], NaN where unlabelled)."""
+    """Share of the persons whose OKS is at least x, one line per part, in % (given in [0, 1], NaN where unlabelled)."""
     figure, (axes,) = panels(1, 3.6)
     for part, values in oks.items():
         present = np.sort(100 * values[np.isfinite(values)])

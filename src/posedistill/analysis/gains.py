@@ -1,4 +1,4 @@
-"""Where a gain comes from: parts and points that carried a label in training, and those that mostly did not."""
+"""Where a gain comes from: points that were labelled in training, and points that mostly were not."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,9 +60,10 @@ def gain_table(
     seed: int,
     models: Sequence[str] = STUDENTS,
 ) -> Table:
-    """Similarity of the baseline, and gains over it: a row for each part, then for all points that training labels
-    cover as validation labels do, and for those that they mostly leave out. `image` [N] is the image of each pair,
-    `rates` [133] as of `label_rates`.
+    """Similarity of the baseline, and gains over it: a row for each part, then for all points that are labelled in
+    training about as often as in validation, and for those that mostly are not.
+
+    image: [N], the image of each pair. rates: [133], from `label_rates`.
 
     Intervals: 95 %, paired bootstrap over the images.
     """

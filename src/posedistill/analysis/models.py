@@ -117,10 +117,10 @@ def answer(comparison: Comparison, train_persons: int | None = None) -> str:
 
 
 WHY_NUMBERS_DIFFER = (
-    "This page shows one training of each model, with seed 0 in the default. Its intervals say how much the choice of "
-    "images matters, and nothing about another run of the same training. `11_seeds` shows three training seeds: there "
-    "every seed trains a teacher of its own, starts from other weights and sees the persons in another order, so the "
-    "means are others. The ablations, the sweep and the verdict on losses share one teacher over all seeds, so their "
+    "This page shows one training of each model, with seed 0 in the default. Its intervals cover the choice of "
+    "images, not the spread between runs of the same training. `11_seeds` shows three training seeds: there "
+    "every seed trains its own teacher, starts from other weights and sees the persons in another order, so the "
+    "means differ. The ablations, the sweep and the verdict on losses share one teacher over all seeds, so their "
     "means differ again."
 )
 

@@ -1,4 +1,4 @@
-"""The same persons by the truth and by every model, side by side."""
+"""The same persons side by side: ground truth and the prediction of every model."""
 
 from collections.abc import Callable, Mapping
 
@@ -37,7 +37,7 @@ def shared(paired: Mapping[str, Paired]) -> dict[str, Paired]:
 
 
 def typical_rows(matched: Matched, reference: Paired) -> list[int]:
-    """Rows of `reference` (the baseline's pairs) at RANKS of its OKS, as RULE says."""
+    """Rows of `reference` (the baseline's pairs) at RANKS of its OKS; RULE in words."""
     truth = matched.truth
     labelled = (truth.keypoints[reference.person, :, 2] > 0).sum(axis=1)
     box = truth.box[reference.person]

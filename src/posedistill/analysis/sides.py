@@ -1,4 +1,4 @@
-"""Left taken for right: how often the two sides of a person are swapped, by pair and by how the person stands."""
+"""Left mistaken for right: how often the sides of a person are swapped, by pair and by view."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from posedistill.keypoints import FLIP_PAIRS, NAMES, PARTS
 from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import Table, row_table
 
-APART = 0.05  # of the longer side of the box: sides that are nearer to each other cannot be told to be swapped
+APART = 0.05  # of the longer side of the box: closer sides cannot be judged
 VIEWS = ("front", "side", "back")
 _TURNED = 0.35  # shoulder width over torso length below which a person is seen from the side
 
@@ -71,7 +71,7 @@ def _distance(a: NDArray, b: NDArray) -> NDArray:
 
 
 def _views(truth: NDArray) -> NDArray[np.int64]:
-    """How each person [N, 133, 3] stands, by the shoulders against the torso's axis."""
+    """View [N] of each person [N, 133, 3], from the shoulders against the torso's axis."""
     names = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
     corners = truth[:, [NAMES.index(name) for name in names]]
     across = corners[:, 0, :2] - corners[:, 1, :2]
@@ -83,7 +83,7 @@ def _views(truth: NDArray) -> NDArray[np.int64]:
 
 
 def swap_table(found: Sides) -> Table:
-    """Share of persons with swapped sides in %, with how many could be judged: a row a group, a column a view."""
+    """Share of persons with swapped sides in %, with the number judged: one row per group, one column per view."""
     chosen = {f"from the {view}": found.view == i for i, view in enumerate(VIEWS)}
     chosen["all"] = np.full(len(found.view), True)
     rows = {
@@ -91,7 +91,7 @@ def swap_table(found: Sides) -> Table:
     }
     note = (
         "Swapped: the predicted sides lie nearer to each other's true places than to their own. Counted where both "
-        f"are labelled and at least {100 * APART:.0f} % of the box apart; “all” holds persons of unknown view, too."
+        f"are labelled and at least {100 * APART:.0f} % of the box apart; “all” includes persons of unknown view."
     )
     return row_table(rows, "sides swapped, % of persons", notes=note)
 
@@ -107,7 +107,7 @@ def swapped_names(found: Sides, row: int) -> list[str]:
 
 
 def models_table(found: Mapping[str, Sides]) -> Table:
-    """`swap_table` of several models, all views together: a row a group, a column a model."""
+    """`swap_table` of several models, all views together: one row per group, one column per model."""
     groups = next(iter(found.values())).swapped
     rows = {
         name: {MODEL_NAMES.get(model, model): _share(one.swapped[name]) for model, one in found.items()}

@@ -20,7 +20,7 @@ PCK = (0.02, 0.05, 0.1)  # of the longer side of the person's box
 
 @dataclass(frozen=True)
 class Paired:
-    """N labelled persons, each with the prediction that stands for it."""
+    """N labelled persons, each with the prediction assigned to it."""
 
     person: np.ndarray  # [N] position in the truth
     predicted: np.ndarray  # [N] position in the predictions

@@ -1,6 +1,6 @@
 """The paper's ablations on the embedded default: the effect of each part of the two-stage distillation.
 
-All variants share one teacher, but for the one with a teacher of a larger input; only the student's seed varies. Also
+All variants share one teacher, except the one whose teacher has a larger input; only the student's seed varies. Also
 the grid over the weights of both terms.
 """
 

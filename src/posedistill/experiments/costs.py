@@ -1,8 +1,8 @@
-"""What a training step of a variant costs, measured on this machine in steps of the baseline, and baselines that train
-as long as a variant does.
+"""Cost of a training step of a variant, measured on this machine in steps of the baseline, and the epochs of a baseline
+that trains for the same time.
 
-The time is that of the student's training; the teacher is given. On the CPU it is the time of the processor, so that
-other work on the machine hardly matters.
+Only the student's training is timed; the teacher is given. On the CPU it is processor time, which other work on the
+machine hardly changes.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def relative_costs(settings: Mapping[str, Any], variants: Mapping[str, Variant])
 
 
 def between(epochs: float) -> tuple[int, int, float]:
-    """The whole numbers of epochs on both sides of `epochs`, both from 1, and the share of the larger."""
+    """The whole numbers of epochs below and above `epochs` (at least 1), and the share of the larger."""
     low = max(1, math.floor(epochs))
     return low, max(low, math.ceil(epochs)), max(0.0, epochs - low)
 
@@ -82,7 +82,7 @@ def _key(settings: Mapping[str, Any], variant: Variant, code: str) -> str:
 
 
 def _measure(settings: Mapping[str, Any], variants: Mapping[str, Variant]) -> dict[str, float]:
-    """In rounds over all variants, so that a machine that slows down slows all; the median of the rounds' ratios."""
+    """Measured in rounds over all variants, so that a slower phase of the machine hits all; median of the ratios."""
     if not Path("prepared/train").is_dir():
         raise UserError("prepared/train: there is no training set yet; run `make repro` first")
     ratios: dict[str, list[float]] = {name: [] for name in variants}
@@ -109,7 +109,7 @@ def _seconds(settings: Mapping[str, Any], variant: Variant) -> float:
     teacher = own if model == "stage1" and own != params.input else None
     silent = Group(rank=1)  # shows nothing and writes nothing
     plan = TrainingPlan("costs", 1, STEPS, params.train.batch, Schedule(1e-4, STEPS), 0.05, 1.0, 2e-4, 2000, 1, "last")
-    timer = _Timer(_clock(device), with_loading=device.workers == 0)  # else other processes make the batches meanwhile
+    timer = _Timer(_clock(device), with_loading=device.workers == 0)  # worker processes prepare batches in parallel
     store, views = TrainStore("prepared/train"), (params.input, lambda _: params.augment)
     with (
         TrainLoader(store, *views, batch=plan.batch, seed=0, for_gpu=device.cuda, teacher=teacher) as loader,
@@ -120,7 +120,7 @@ def _seconds(settings: Mapping[str, Any], variant: Variant) -> float:
 
 
 class _Timer:
-    """The seconds of each step, with the time that its batch took or without."""
+    """The seconds of each step, with or without the time spent loading its batch."""
 
     def __init__(self, clock: Callable[[], float], with_loading: bool) -> None:
         self.clock, self.with_loading = clock, with_loading
@@ -136,7 +136,7 @@ class _Timer:
             if not self.with_loading:
                 start = self.clock()
             yield batch
-            self.seconds.append(self.clock() - start)  # here again when the next batch is asked for
+            self.seconds.append(self.clock() - start)  # execution resumes here when the next batch is requested
 
 
 def _clock(device: Device) -> Callable[[], float]:

@@ -1,4 +1,4 @@
-"""The stress card of the pipeline's models: what does distillation change, all views or only some?"""
+"""The stress card of the pipeline's models: does distillation help everywhere, or only at some steps?"""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from posedistill.stress.card import judge_persons, make_card
 from posedistill.stress.judge import Setting
 from posedistill.stress.shots import AXES
 
-MODELS = ("baseline", "stage1", "stage2", "teacher")  # the first one is what the others are compared with
+MODELS = ("baseline", "stage1", "stage2", "teacher")  # the others are compared with the first
 PERSONS, SEED = 100, 0
 BODY = "assets/body"
 FILE = METRICS / "stress.json"

@@ -52,7 +52,7 @@ def place(variant: str, seed: int) -> tuple[str, str]:
 
 
 def folder(settings: Mapping[str, Any]) -> Path:
-    """The folder of the pictures and a copy of the teacher, which DVC's temporary copies of the project can read, too.
+    """The folder of the pictures and a copy of the teacher, readable from DVC's temporary copies of the project.
 
     Its name is a hash of everything that decides the content.
     """

@@ -28,7 +28,7 @@ TEACHER = "models/teacher.safetensors"
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to distil: its name in tables, the changed settings, the pipeline's model, and the run that it needs."""
+    """A way to distil: its name in tables, the changed settings, the pipeline's model, and the runs it needs."""
 
     text: str
     changes: Mapping[str, Any]
@@ -37,9 +37,9 @@ class Variant:
 
 
 def variants(settings: Mapping[str, Any]) -> dict[str, Variant]:
-    """The published ways, each term of `losses.EXTRA_TERMS`, and other teachers, on the weights of `settings`."""
+    """The published losses, each term of `losses.EXTRA_TERMS`, and other teachers, on the weights of `settings`."""
     beta = settings["loss"]["beta"]
-    if settings["loss"]["extra"] is not None:  # DVC replaces no mapping, it only adds to it
+    if settings["loss"]["extra"] is not None:  # DVC merges mappings instead of replacing them
         raise UserError("loss.extra: the verdict tries its own terms; allowed: null")
     logits = {"loss.alpha": 0.0}
     found = {
@@ -114,7 +114,7 @@ def _run(name: str, seed: int) -> str:
 
 
 def second_teacher(settings: Mapping[str, Any]) -> Path:
-    """Where the second teacher lies, for DVC's temporary copies of the project, too.
+    """Path of the second teacher, readable from DVC's temporary copies of the project.
 
     Its folder is named by a hash of everything that decides the training.
     """
