@@ -1,6 +1,10 @@
 """The exception that means "the input is wrong" (not the program), and how its messages quote values."""
 
+import functools
 import reprlib
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
 
 LIMIT = 200  # characters of a value in a message
 
@@ -29,3 +33,20 @@ def shorten(value: object) -> str:
     if len(line) <= LIMIT:
         return line
     return (line[: LIMIT - 1].rpartition(" ")[0] or line[: LIMIT - 2]) + " …"
+
+
+Arguments = ParamSpec("Arguments")
+
+
+def exits_with_line(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
+    """For the `main` of a module: a UserError becomes one line on standard error and exit code 2."""
+
+    @functools.wraps(main)
+    def wrapped(*args: Arguments.args, **options: Arguments.kwargs) -> int:
+        try:
+            return main(*args, **options)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 2
+
+    return wrapped

@@ -22,7 +22,7 @@ from posedistill.audit.findings import SURE, judged
 from posedistill.audit.judge import FEATURES, WEIGHTS, fit
 from posedistill.audit.labels import read_pictures
 from posedistill.audit.survey import Memory, Survey, survey
-from posedistill.errors import UserError
+from posedistill.errors import exits_with_line
 from posedistill.files import write_atomic
 from posedistill.inference.pose import Pose, load
 from posedistill.synthetic import render_dataset
@@ -81,7 +81,7 @@ def run_trial(
 
 @dataclass(frozen=True)
 class Curve:
-    """The ranking of one kind: how many of the first n findings are right, and how many faults they are.
+    """The ranking of one kind: precision and recall of its first n findings.
 
     sure, right: [N], surest first. injected: faults of the kind.
     """
@@ -109,7 +109,7 @@ class Curve:
 
 
 def curves(trial: Trial) -> dict[str, Curve]:
-    """A curve a kind, of the findings as the command lists them."""
+    """Kind → curve of the findings as the command lists them."""
     sure, truth = judged(trial.faulty.candidates, trial.faulty.people), trial.truth()
     kinds = np.array([one.kind for one in trial.faulty.candidates])
     found = {}
@@ -121,7 +121,7 @@ def curves(trial: Trial) -> dict[str, Curve]:
 
 
 def accused(trial: Trial, least: float = SURE) -> float:
-    """Share of the persons with clean labels of whom something is reported as at least so sure."""
+    """Share of the persons with correct labels for whom a finding at least this sure is reported."""
     sure = judged(trial.clean.candidates, trial.clean.people)
     named = {one.identity for one, p in zip(trial.clean.candidates, sure) if p >= least}
     return len(named) / max(1, len(trial.clean.people))
@@ -151,20 +151,17 @@ def _mean(values: np.ndarray) -> float | None:
     return round(float(values.mean()), 4) if len(values) else None
 
 
+@exits_with_line
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m posedistill.audit.trial", description="Fit the audit's weights.")
     parser.add_argument("model", type=Path)
     parser.add_argument("--pictures", type=int, default=PICTURES)
     options = parser.parse_args(argv)
-    try:
-        project.enter()
-        trials = run_trial(load(options.model, flip_test=True), TUNING, options.pictures, faults=range(SETS))
-        known = [(one.faulty.candidates, one.truth(), {f["annotation_id"] for f in one.faults}) for one in trials]
-        fitted = fit(known)
-        write_atomic(WEIGHTS, json.dumps(fitted, indent=1) + "\n")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    project.enter()
+    trials = run_trial(load(options.model, flip_test=True), TUNING, options.pictures, faults=range(SETS))
+    known = [(one.faulty.candidates, one.truth(), {f["annotation_id"] for f in one.faults}) for one in trials]
+    fitted = fit(known)
+    write_atomic(WEIGHTS, json.dumps(fitted, indent=1) + "\n")
     print(f"{WEIGHTS}: {', '.join(FEATURES)}")
     return 0
 

@@ -1,8 +1,8 @@
 """A GPU in N minutes: speed and memory of the steps, the loader beside them, evaluation, and a training that is judged.
 
-Each part runs in a process of its own and has a share of the time; what it does not use goes to the parts after it. A
-part that hangs is stopped, one that fails is noted, and the others run all the same. Figures are written as they come,
-so that a run that is cut off keeps them; what was not measured is named with the reason.
+Each part runs in a separate process with a share of the time; time it does not use goes to the parts after it. A part
+that hangs is stopped, a failure is recorded, and the others still run. Figures are written as they come, so an aborted
+run keeps them; what was not measured is listed with the reason.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from posedistill import project
 from posedistill.benchmark.figures import Figures
 from posedistill.errors import UserError, shorten
 from posedistill.files import refuse_overwrite, writable_folder
+from posedistill.reporting.tables import aligned
 
 MINUTES = 8.0
 MARGIN = 6.0  # seconds of the whole that no part gets: starting, stopping, printing
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     root = project.root()
     output, report = writable_folder(args.output).resolve(), args.report.resolve()
     refuse_overwrite([output / "gpu-figures.csv", report / "README.md"], root / "params.yaml", root / "recipes")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # runs the cleanup, which ends the child processes
     with _work_folder(args.work) as work:
 
         def command(part: Part, figures: Figures, seconds: float) -> list[str]:
@@ -193,7 +194,7 @@ def run_parts(
         absent = [what for what in part.rows if not any(name.startswith(what) for name in found)]
         for what in absent:
             figures.add(part.name, what, note=f"not reached: {problem or 'the part measured nothing'}")
-        if absent:  # what fails after its last figure has not failed
+        if absent:  # a part with all its figures counts as done
             failed[part.name] = problem or "the part measured nothing"
     return failed
 
@@ -201,11 +202,11 @@ def run_parts(
 def run_part(name: str, command: list[str], seconds: float) -> str | None:
     """Run a command for at most `seconds`; None if it ended well, else what went wrong, in one line.
 
-    Its processes are a group of their own, which is ended as a whole; what it prints goes to standard error.
+    Its processes form a separate group, which is ended as a whole; its output goes to standard error.
     """
     start = time.monotonic()
     print(f"-- {name}: up to {seconds:.0f} s", file=sys.stderr, flush=True)
-    # Without a terminal of their own, children cannot be stopped by accident; with a group, all of them can at once.
+    # In a new session, Ctrl-C does not reach the children by accident, and the whole group can be ended at once.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     lines: list[str] = []
     reader = threading.Thread(target=_pass_on, args=(process, lines), daemon=True)
@@ -233,8 +234,8 @@ def _pass_on(process: subprocess.Popen, lines: list[str]) -> None:
 
 
 def _end_group(process: subprocess.Popen) -> None:
-    """End the process and all that it has started: asked first, then killed. Never waits long: a process that hangs in
-    the driver cannot be killed at all, and is left behind."""
+    """End the process and its children: SIGTERM first, then SIGKILL. Never waits long: a process that hangs in the
+    driver cannot be killed, and is left behind."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -247,7 +248,4 @@ def _end_group(process: subprocess.Popen) -> None:
 def _print(figures: Figures) -> None:
     """The rows as an aligned table on standard output."""
     names = ("what", "value", "unit", "bar", "met", "note")
-    table = [names, *([row[name] for name in names] for row in figures.rows())]
-    widths = [max(len(line[i]) for line in table) for i in range(len(names))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    print(aligned([names, *([row[name] for name in names] for row in figures.rows())]))

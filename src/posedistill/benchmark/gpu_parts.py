@@ -21,7 +21,7 @@ from posedistill.data.feed.device_augment import compiled_model_input, to_model_
 from posedistill.data.feed.loader import TrainLoader
 from posedistill.data.store.arrow import TrainStore, ValPersons, ValStore
 from posedistill.devices import Device
-from posedistill.errors import UserError
+from posedistill.errors import UserError, exits_with_line
 from posedistill.models.macs import count_macs
 from posedistill.models.rtmpose import build_rtmpose
 from posedistill.parallel import cores
@@ -340,6 +340,7 @@ def judgement(run: Run) -> None:
 PARTS |= {"training": training, "judgement": judgement}
 
 
+@exits_with_line
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="posedistill.benchmark.gpu_parts", description=__doc__)
     parser.add_argument("part", choices=PARTS)
@@ -354,11 +355,7 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = SMALL if args.small else LARGE
     run = Run(args.part, args.work, Figures(args.figures), args.report, end, args.launched, sizes, args.whole_recipe)
     with workshop(args.work):
-        try:
-            PARTS[args.part](run)
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return 2
+        PARTS[args.part](run)
     return 0
 
 

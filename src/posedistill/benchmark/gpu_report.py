@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from posedistill.benchmark.figures import Figures
-from posedistill.errors import UserError
+from posedistill.errors import UserError, exits_with_line
 from posedistill.files import write_atomic
 
 MODELS, DIFFERENCES, CURVES = "models.csv", "differences.csv", "curves.csv"
@@ -147,16 +147,13 @@ def _speeds(rows: list[dict[str, str]]) -> str:
     )
 
 
+@exits_with_line
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m posedistill.benchmark.gpu_report", description=__doc__.splitlines()[0]
     )
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
-    try:
-        print(write_report(parser.parse_args().folder))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    print(write_report(parser.parse_args().folder))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What all parts of `benchmark gpu` share: their sizes, their settings, their folder."""
+"""Shared by all parts of `benchmark gpu`: sizes, settings, working folder."""
 
 import contextlib
 import dataclasses
@@ -77,7 +77,7 @@ SMALL = Sizes(
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What all parts know. work: data, models and checkpoints; a project of its own, in which the parts run."""
+    """The context of a part. work: a separate project with data, models and checkpoints, in which the parts run."""
 
     part: str
     work: Path
@@ -126,7 +126,7 @@ ASSETS = project.root() / "assets"
 
 @contextlib.contextmanager
 def workshop(folder: Path) -> Iterator[None]:
-    """Work in `folder` as in a project of its own."""
+    """Run the body with `folder` as the project and the working directory."""
     folder.mkdir(parents=True, exist_ok=True)
     own = {"POSEDISTILL_ROOT": str(folder), "POSEDISTILL_CHECKPOINTS": str(folder / ".checkpoints")}
     with patch.dict(os.environ, own), contextlib.chdir(folder):

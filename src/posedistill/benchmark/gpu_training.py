@@ -56,7 +56,7 @@ class Clock:
     def done(self, name: str, persons: int, seconds: float) -> None:
         """Note that phase `name` trained on `persons` (of all epochs together) in `seconds`, its start included."""
         _, speed = self.left.pop(name)
-        if seconds > 5:  # a shorter one says little
+        if seconds > 5:  # shorter ones are too noisy
             self.factor = min(1.5, persons / seconds / speed)
 
 
@@ -104,7 +104,7 @@ def _train(run: Run, clock: Clock, role: str, settings: dict[str, Any], persons:
 
 
 def _backbone(run: Run, clock: Clock, section: str) -> dict[str, str]:
-    """Path and checksum of a backbone that learnt the body of other rendered people."""
+    """Path and checksum of a backbone pretrained on body keypoints of other rendered people."""
     name, target = f"pretrain-{section}", run.work / f"backbone-{section}.safetensors"
     start = time.monotonic()
     with workshop(run.work / "pretraining"):

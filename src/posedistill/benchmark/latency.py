@@ -23,7 +23,7 @@ from posedistill.params import SIZES, load_params
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 SHOWN = ("size", "input_size", "runtime", "device", "batch", "median_ms", "p95_ms", "persons_per_s")
-SAVED = "benchmarks/latency/{}.csv"  # one file a machine; the pipeline's `export` quotes them
+SAVED = "benchmarks/latency/{}.csv"  # one file per machine; the pipeline's `export` quotes them
 _WARM_UP = 3
 
 Predict = Callable[[Tensor], object]

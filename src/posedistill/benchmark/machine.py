@@ -14,6 +14,7 @@ from posedistill import project
 from posedistill.errors import UserError, shorten
 from posedistill.files import refuse_overwrite, write_atomic
 from posedistill.parallel import cores
+from posedistill.reporting.tables import aligned
 
 Row = Mapping[str, object]
 
@@ -89,10 +90,7 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
 def print_rows(rows: Sequence[Row]) -> None:
     """The rows as an aligned table on stdout."""
     names = columns(rows)
-    table = [names, *([_cell(row.get(name, "")) for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(names))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    print(aligned([names, *([_cell(row.get(name, "")) for name in names] for row in rows)]))
 
 
 def _cell(value: object) -> str:

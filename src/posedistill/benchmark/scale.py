@@ -1,7 +1,7 @@
 """Memory and time as the data grow to COCO-WholeBody + UBody: bookkeeping of `prepare`, loader, evaluation.
 
 A made-up store of 220,000 persons, of a few distinct crops repeated, and made-up logits for 104,125 detections, at a
-sixteenth, a quarter and the whole of these sizes. Each phase and size runs in a process of its own. `memory` is the
+sixteenth, a quarter and the whole of these sizes. Each phase and size runs in a separate process. `memory` is the
 highest anonymous memory beyond that of the loaded program: memory-mapped pages of the stores, which the system takes
 back when it needs them, are `mapped`.
 """
@@ -39,7 +39,7 @@ SHARES = (1, 4, 16)  # sixteenths
 PER_IMAGE = 2.3  # persons in a training image of COCO
 VAL_IMAGES = 5000
 DISTINCT = 8  # part files that the store repeats
-STEPS, BATCH = 2000, 2  # of the loader: few persons a step, since its memory is asked for, not its speed
+STEPS, BATCH = 2000, 2  # of the loader: few persons per step: memory is measured, not speed
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -342,7 +342,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measured(phase: str, folder: Path, count: int, share: int, steps: int) -> list[Row]:
-    """The rows of a phase, from a process of its own."""
+    """The rows of a phase, measured in a separate process."""
     command = [sys.executable, "-m", "posedistill", "benchmark", "scale", "--steps", str(steps)]
     command += ["--child", phase, str(folder), str(count)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)

@@ -42,9 +42,9 @@ def write_report(rows: list[Row], path: Path, picture: Path) -> None:
         "Time and memory of the bookkeeping of `prepare`, of the loader and of the evaluation, as the data grow to "
         "those of COCO-WholeBody + UBody. Made-up data: `python -m posedistill benchmark scale --save`.",
         f"![{alt}]({picture.name})",
-        "Left: a line as steep as the diagonal is linear time; the loader's steps are as many at every size. Right: "
-        "what stays flat does not depend on the size of the data. Memory is what the process holds at the step, what "
-        "the steps before it in the same process have left included.",
+        "Left: a line as steep as the diagonal is linear time; the loader runs the same number of steps at every size. "
+        "Right: what stays flat does not depend on the size of the data. Memory is that of the process at the step, "
+        "including what earlier steps in the same process have left behind.",
         "\n".join(lines),
         "What grows, each in proportion: the annotations of all persons, with 1.6 KB of keypoints each; the labels of "
         "all persons once more while `prepare` counts them; 3.3 KB of pose for each detection, and the results as they "

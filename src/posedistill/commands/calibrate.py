@@ -35,6 +35,7 @@ from posedistill.models.onnx_wrapper import unwrap, write_wrapped
 from posedistill.pipeline.evaluate import val_sets
 from posedistill.pipeline.provenance import TRAINED_ON, box_padding, trained_on
 from posedistill.progress import progress
+from posedistill.reporting.tables import aligned
 from posedistill.sources import pixels
 from posedistill.sources.coco import open_annotations
 
@@ -195,8 +196,7 @@ def report(calibration: Calibration, points: tuple[ScoredPoints, ScoredPoints]) 
                 rows.append((*row, right, _even(calibration, name, part), f"{100 * judged[part].error:.1f} %"))
             else:
                 rows.append((*row, f"left out: fewer than {LEAST_POINTS}", "", ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    return aligned(rows)
 
 
 def _even(calibration: Calibration, name: str, part: str) -> str:

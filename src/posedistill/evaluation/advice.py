@@ -1,4 +1,4 @@
-"""What odd scores and labels mean for the metrics, in sentences for the user."""
+"""Warnings for the user about scores and labels that distort the metrics."""
 
 from __future__ import annotations
 

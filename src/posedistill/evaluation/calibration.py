@@ -44,7 +44,7 @@ class Curve:
 class Calibration:
     """The curves of a model: pass (plain, flip_test) → part (body, foot, face, hand) → curve.
 
-    A part is missing where the data had too few labelled points of it. `persons` and `data` say on what it was fitted.
+    A part is missing where the data had too few labelled points of it. It was fitted on `persons` persons of `data`.
     """
 
     curves: Mapping[str, Mapping[str, Curve]]

@@ -1,4 +1,4 @@
-"""The precision certificate: what a file in another precision loses against float32, end to end, with intervals."""
+"""The precision certificate: the loss of a file in another precision against float32, end to end, with intervals."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def differences(judged: Judged, base: Judged, samples: int = SAMPLES) -> tuple[d
 
 
 def too_much(ap_difference: dict[str, Difference]) -> tuple[str, float] | None:
-    """(part, loss of AP) if the whole body loses more than TOLERATED, or if another part surely does: its interval
-    ends below −TOLERATED. AP of a part alone swings more from sample to sample than the file can be blamed for."""
+    """(part, loss of AP) if the whole body loses more than TOLERATED, or if another part significantly does: its
+    interval ends below −TOLERATED. A part's AP alone varies too much between samples for a fixed limit."""
     whole = ap_difference.get("wholebody", (0.0, 0.0, 0.0))
     if -whole[0] > TOLERATED:
         return "wholebody", -whole[0]
@@ -123,7 +123,7 @@ def file_name(stem: str, precision: str, loss: tuple[str, float] | None) -> str:
 
 
 def certificate(rows: Sequence[Row], persons: int) -> dict[str, Any]:
-    """The certificate as plain values, as it lies beside the files."""
+    """The certificate as plain values, as certificate.json holds it."""
     return {
         "persons": persons,
         "tolerated_loss_of_AP": TOLERATED,

@@ -1,4 +1,4 @@
-"""OpenPose's JSON: one file a frame, with the keypoints of COCO-WholeBody in OpenPose's order.
+"""OpenPose's JSON: one file per frame, with the keypoints of COCO-WholeBody in OpenPose's order.
 
 `pose_keypoints_2d` holds BODY_25, `face_keypoints_2d` 70 points, `hand_left_keypoints_2d` and `hand_right_keypoints_2d`
 21 each, as x, y, c; a point that was not found is 0, 0, 0. COCO-WholeBody has no neck, mid-hip or pupils: neck and

@@ -28,7 +28,7 @@ from posedistill.inference.videos import VideoOut
 KEYPOINTS, OPENPOSE_FOLDER = "keypoints.json", "openpose_json"
 FORMATS = ("coco", "openpose")
 LONGEST_NAME = 255  # bytes, on all file systems in use
-_IN_MEMORY = 1 << 24  # bytes of the list of images; the rest of it waits on the disk
+_IN_MEMORY = 1 << 24  # bytes of the list of images; the rest is kept on disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,7 @@ class OpenPoseJson:
 
 
 class Drawings:
-    """Writes each frame's drawings: files of their own, or two videos that appear once `stack` closes without error."""
+    """Writes each frame's drawings: separate files, or two videos that appear once `stack` closes without error."""
 
     def __init__(self, source: Source, out: Path, threshold: float, by_confidence: bool, stack: ExitStack) -> None:
         self.source, self.out, self.threshold, self._stack = source, out, threshold, stack

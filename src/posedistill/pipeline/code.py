@@ -6,11 +6,10 @@ use it, and a changed comment reruns none.
 """
 
 import json
-import sys
 from pathlib import Path
 
 from posedistill import project
-from posedistill.errors import UserError
+from posedistill.errors import UserError, exits_with_line
 from posedistill.files import write_atomic
 from posedistill.fingerprint import used_code
 from posedistill.params import load_params
@@ -40,12 +39,9 @@ def write_code_files() -> None:
         write_atomic(FOLDER / f"{notebook.stem}.txt", "\n".join(lines) + "\n")
 
 
+@exits_with_line
 def main() -> int:
-    try:
-        project.enter()
-        load_params("params.yaml")  # bad settings fail before anything is trained
-        write_code_files()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    project.enter()
+    load_params("params.yaml")  # bad settings fail before anything is trained
+    write_code_files()
     return 0

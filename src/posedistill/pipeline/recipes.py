@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from posedistill import project
-from posedistill.errors import UserError
+from posedistill.errors import UserError, exits_with_line
 from posedistill.files import sha256_file, write_atomic
 from posedistill.params import from_settings
 
@@ -334,25 +334,22 @@ def put_in_place(name: str, root: str) -> None:
         print(links(name, shlex.quote(root)))
 
 
+@exits_with_line
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m posedistill.pipeline.recipes", description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", help="replace params.yaml by this recipe; without it, list all")
     parser.add_argument("--root", default=ROOT, help="folder with annotations/, coco/, UBody/ and weights/, absolute")
     parser.add_argument("--write", action="store_true", help="regenerate recipes/*.yaml")
     given = parser.parse_args(arguments)
-    try:
-        if not Path(given.root).is_absolute():
-            raise UserError(f"--root: found {given.root}, allowed: an absolute path (experiments run in other folders)")
-        if given.write:
-            for name in NAMES:
-                write_atomic(project.root() / "recipes" / f"{name}.yaml", recipe_text(name))
-        elif given.name:
-            put_in_place(given.name, given.root)
-        else:
-            print("\n".join(f"{name:<{max(map(len, NAMES))}}  {summary(name)}" for name in NAMES))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    if not Path(given.root).is_absolute():
+        raise UserError(f"--root: found {given.root}, allowed: an absolute path (experiments run in other folders)")
+    if given.write:
+        for name in NAMES:
+            write_atomic(project.root() / "recipes" / f"{name}.yaml", recipe_text(name))
+    elif given.name:
+        put_in_place(given.name, given.root)
+    else:
+        print("\n".join(f"{name:<{max(map(len, NAMES))}}  {summary(name)}" for name in NAMES))
     return 0
 
 

@@ -47,8 +47,8 @@ def draw_difference(axes: Axes, place: int, item: Difference) -> None:
 def forest_figure(rows: Mapping[str, Mapping[str, Difference]], title: str) -> Figure:
     """Differences (comparison → part → difference) as points with intervals; those that exclude 0 are filled.
 
-    Comparisons of a teacher with a student have an axis of their own: beside their gaps the effects of distillation
-    would all lie on zero.
+    Comparisons of a teacher with a student have a separate scale: next to such gaps, all effects of distillation
+    would look like zero.
     """
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     figure, axes = panels(len(rows), max(2.4, 1.0 + 0.34 * len(parts)))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from posedistill.errors import UserError
+from posedistill.errors import UserError, exits_with_line
 from posedistill.files import write_atomic
 from posedistill.reporting.style import MODEL_NAMES
 from posedistill.reporting.tables import row_table
@@ -97,7 +97,7 @@ def formula_image(formula: str, block: bool = False) -> str:
 
 
 def _known(formula: str) -> str:
-    """Fractions as mathtext knows them: one size, arguments in braces; brackets without a size of their own."""
+    """Fractions as mathtext knows them: one size, arguments in braces; brackets without size commands."""
     plain = re.sub(r"\\[bB]igg?[lr]?(?=[()\[\]|])", "", re.sub(r"\\[td]frac", r"\\frac", formula))
     return re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", plain)
 
@@ -162,7 +162,7 @@ def index_page(reports: Path, found: Sequence[Path]) -> str:
 
 
 def _entry(report: Path) -> str:
-    """A link with the report's title, and what it does in its own words."""
+    """A link with the report's title and its own summary."""
     import nbformat
 
     text = nbformat.read(report, as_version=4).cells[0].source
@@ -189,7 +189,7 @@ def _result(reports: Path) -> str:
             }
             for model, found in load_json(summary, "summary")[0].items()
         }
-        note = "One training of each model; how sure the differences are, and over several seeds, says 7. Compare."
+        note = "One training of each model; for intervals and several seeds see 7. Compare."
         shown = row_table(rows, "whole body", "{:.1f}", note)._repr_html_()
     picture = reports / "figures" / "compare" / "persons.jpg"
     if picture.is_file():
@@ -199,18 +199,15 @@ def _result(reports: Path) -> str:
     return shown
 
 
+@exits_with_line
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m posedistill.reporting.html", description=__doc__.splitlines()[0])
     parser.add_argument("reports", type=Path, nargs="?", default=Path("reports"), help="executed notebooks (reports)")
     parser.add_argument("out", type=Path, nargs="?", default=Path("html"), help="folder for the pages (html)")
     options = parser.parse_args(argv)
-    try:
-        for path in export_reports(options.reports, options.out):
-            print(path)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    for path in export_reports(options.reports, options.out):
+        print(path)
     return 0
 
 

@@ -53,8 +53,8 @@ def figure_image(figure: Figure) -> Image.Image:
 
 
 def score_table(scores: NDArray, confidence: NDArray) -> pd.DataFrame:
-    """Scores and confidence [133] of one person: a row a part, with lowest, mean and highest score, and the share of
-    its points that is expected to be right (NaN without calibration)."""
+    """Scores and confidence [133] of one person: one row per part, with lowest, mean and highest score, and the share
+    of its points that is expected to be right (NaN without calibration)."""
     rows = {
         PART_NAMES[part]: {
             "points": where.stop - where.start,

@@ -135,6 +135,12 @@ def _label(value: Any) -> str:
     return " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equal length as lines for a terminal, the columns padded to one width."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
 def key_values(values: Mapping[str, Any], head: tuple[str, str] = ("", "value")) -> Table:
     """Two columns: names and values."""
     frame = pd.DataFrame({head[1]: [_plain(value) for value in values.values()]}, index=list(values), dtype=object)

@@ -26,7 +26,7 @@ def data_table(results: Mapping[str, Any]) -> Table:
 
 
 def spread_table(results: Mapping[str, Any], metric: str) -> Table:
-    """Mean OKS or AP in %: a row a student, a column a part."""
+    """Mean OKS or AP in %: one row per student, one column per part."""
     return seeds.spread_table(results, metric, results.get("texts", {}))
 
 

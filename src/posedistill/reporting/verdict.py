@@ -1,4 +1,4 @@
-"""The words for a comparison of two models. Every report takes them from here, so that one result is worded one way.
+"""The wording for comparisons of two models, shared by all reports so that equal results read the same.
 
 A difference is a gain or a loss only if its interval over the images excludes zero and every training seed has its
 sign. With one seed the words say so: another training of the same settings may come out differently.

@@ -22,7 +22,7 @@ def judged(results: Mapping[str, Any]) -> dict[str, tuple[Compared, Compared]]:
 
 
 def worth_table(results: Mapping[str, Any]) -> Table:
-    """A row a loss: gain, interval and agreeing seeds at equal epochs and at equal time, and what its steps cost."""
+    """One row per loss: gain, interval and agreeing seeds at equal epochs and equal time, and the cost of its steps."""
     names = dict(zip(results.get("texts", {}).values(), results.get("texts", {})))
     rows = {}
     for text, (epochs, time) in judged(results).items():
@@ -71,7 +71,7 @@ def worth_figure(results: Mapping[str, Any]) -> Figure:
 
 
 def worth_words(results: Mapping[str, Any]) -> str:
-    """The losses sorted by what they are worth, as Markdown."""
+    """The losses grouped by whether they are worth their time, as Markdown."""
     groups: dict[str, list[str]] = {
         "Worth their time (a gain at equal time)": [],
         "A gain at equal epochs, none at equal time": [],

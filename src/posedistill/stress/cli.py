@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     card = make_card(setting, judged)
     write_atomic(args.out / "card.json", dumps_json(card, pretty=False))
     _write_figures(args.out, card, setting)
-    print("\n".join(half_lines(card)))
+    print(half_lines(card))
     print(f"written to {printable(args.out)}")
     return 0
 

@@ -7,20 +7,19 @@ from typing import Any
 
 from posedistill.keypoints import PART_NAMES
 from posedistill.reporting.style import MODEL_NAMES
-from posedistill.reporting.tables import Table, number, row_table
+from posedistill.reporting.tables import Table, aligned, number, row_table
 from posedistill.stress.shots import AXES
 
 
-def half_lines(card: Mapping[str, Any]) -> list[str]:
-    """Lines for a terminal: for each axis and model the whole body's best mean OKS and where it falls to half."""
+def half_lines(card: Mapping[str, Any]) -> str:
+    """For a terminal: the whole body's best mean OKS for each axis and model, and where it falls to half."""
     models = list(card["models"])
     head = ("whole body: best mean OKS, %, and where it falls to half", *models)
     rows = [
         (f"{axis['title']}, {axis['unit']}", *(_half_cell(axis, name, model, "wholebody") for model in models))
         for name, axis in card["axes"].items()
     ]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows)]
+    return aligned([head, *rows])
 
 
 def half_table(card: Mapping[str, Any], part: str = "wholebody") -> Table:
@@ -44,8 +43,8 @@ def _half_cell(axis: Mapping[str, Any], name: str, model: str, part: str) -> str
 
 
 def gains_table(card: Mapping[str, Any], model: str, part: str = "wholebody") -> Table:
-    """Of `model` against the first one: gain in the reference picture, smallest and largest gain of each axis, and how
-    many steps are better or worse, or differ from the gain in the reference picture."""
+    """`model` against the first one: smallest and largest gain of each axis, and at how many steps it is better, worse,
+    or gains more or less than in the reference picture."""
     rows = {}
     for axis in card["axes"].values():
         gain, change = axis["differences"][model][part], axis["changes"][model][part]
@@ -68,8 +67,8 @@ def gains_table(card: Mapping[str, Any], model: str, part: str = "wholebody") ->
 
 
 def gain_words(card: Mapping[str, Any], model: str, part: str = "wholebody") -> str:
-    """One paragraph: is `model` better than the first one in the reference picture, at which steps not, and whether the
-    gain depends on the view."""
+    """One paragraph: whether `model` is better than the first one in the reference picture and at the other steps, and
+    whether the gain depends on the view."""
     name, first = model_name(model), model_name(card["first"])
     some = next(iter(card["axes"].values()))
     at_reference = _points(some["differences"][model][part], some["neutral"])
