@@ -11,6 +11,7 @@ from posedistill.evaluation.calibration import CALIBRATED, PASSES, Calibration, 
 from posedistill.evaluation.pose import Pose
 from posedistill.evaluation.records import read_ground_truth, read_predictions
 from posedistill.inference.drawing import draw_skeletons
+from posedistill.inference.openpose import openpose_frame
 from posedistill.inference.outputs import Persons
 from posedistill.inference.predict import STEPS, Wanted, _writers, predict_source
 from posedistill.inference.sources import open_source
@@ -224,3 +225,10 @@ def test_points_outside_the_picture_are_written_as_they_are(folder, tmp_path):
     record = json.loads((tmp_path / "keypoints.json").read_text())["annotations"][0]
     assert record["keypoints"][:9] == [-30, 40, 1, 500, 40, 1, 20, 1000, 1]
     assert openpose(tmp_path)["people"][0]["pose_keypoints_2d"][:3] == [-30, 40, 1]
+
+
+def test_what_rounds_to_no_confidence_is_not_found():
+    people = np.full((1, 133, 3), 7.0)
+    people[:, :, 2] = 0.0004
+    (person,) = openpose_frame(people, np.ones(133, bool))["people"]
+    assert set(person["face_keypoints_2d"]) == {0.0}

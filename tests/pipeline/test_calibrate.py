@@ -89,10 +89,13 @@ def test_metadata_and_layout_stay(project, tmp_path):
 def test_pictures_that_cannot_be_read_are_left_out(project, tmp_path, capsys):
     truth = json.loads((project / "gt.json").read_text())
     truth["images"][0]["file_name"] = "missing.png"
+    truth["annotations"].append({**truth["annotations"][0], "id": 10**6, "category_id": 7})
     (tmp_path / "gt.json").write_text(json.dumps(truth))
     out = tmp_path / "new.safetensors"
     assert calibrate("--out", out, "--annotations", tmp_path / "gt.json", "--images", "pictures") == 0
-    assert "1 pictures cannot be read, the first: missing.png: " in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "1 pictures cannot be read, the first: missing.png: " in said.out
+    assert "1 annotations of another category than person are left out" in said.err
     assert posedistill.load(out, "cpu").calibration.persons == 6
 
 

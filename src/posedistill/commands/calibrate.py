@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -76,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     bar = progress(data.batches(model.input_size, padding, args.batch), desc="predict", unit="batches", total=total)
     model.to(device)
     plain, flip_test = (scored(data.truth, p.predictions(data.truth)) for p in predict_both(model, bar, device=device))
+    for note in data.truth.notes:
+        print(note, file=sys.stderr)
     if data.skipped:
         print(f"{len(data.skipped)} pictures cannot be read, the first: {data.skipped[0]}")
     calibration = fit_calibration(plain, flip_test, data.name)
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @dataclass
-class Labelled:
+class LabelledSet:
     """Labelled persons with their own boxes, from a prepared store or from annotations and a folder of pictures."""
 
     name: str
@@ -137,16 +140,16 @@ class Labelled:
         return ValBatch(torch.from_numpy(crops), centres, scales, rows, image_ids, ids, np.ones(len(rows)))
 
 
-def _prepared() -> Labelled:
+def _prepared() -> LabelledSet:
     """The first prepared validation set of the project."""
     prepared = project.root() / "prepared"
     name = val_sets(prepared)[0]
     store = ValStore(prepared / f"val-{name}")
     truth = read_ground_truth(store.ground_truth)
-    return Labelled(name, truth, own_boxes(store, truth, np.empty(0, np.int64)), store=store)
+    return LabelledSet(name, truth, own_boxes(store, truth, np.empty(0, np.int64)), store=store)
 
 
-def _annotated(args: argparse.Namespace) -> Labelled:
+def _annotated(args: argparse.Namespace) -> LabelledSet:
     if not args.images.is_dir():
         raise UserError(f"--images {printable(args.images)}: expected the folder of the pictures")
     images = open_annotations(args.annotations).images
@@ -155,7 +158,7 @@ def _annotated(args: argparse.Namespace) -> Labelled:
     rows = np.flatnonzero(labelled)
     rows = rows[np.argsort(truth.image[rows], kind="stable")]
     name = printable(args.annotations.name)
-    return Labelled(name, truth, rows, folder=args.images, images=images)
+    return LabelledSet(name, truth, rows, folder=args.images, images=images)
 
 
 def _check_suffix(source: Path, target: Path, model: PoseModel) -> None:

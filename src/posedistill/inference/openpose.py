@@ -68,4 +68,5 @@ def _middle(person: np.ndarray, left: str, right: str) -> np.ndarray:
 
 
 def _rounded(points: np.ndarray) -> list[float]:
-    return (np.round(np.where(points[:, 2:] > 0, points, 0), 3) + 0.0).ravel().tolist()  # + 0.0 turns −0 into 0
+    points = np.round(points, 3)  # first: c = 0 says that the point was not found
+    return (np.where(points[:, 2:] > 0, points, 0) + 0.0).ravel().tolist()  # + 0.0 turns −0 into 0
