@@ -14,10 +14,10 @@ COMMANDS = {
     "evaluate": ("posedistill.evaluation.cli", "COCO-WholeBody metrics of a file of predictions"),
     "convert": ("posedistill.commands.convert", "translate checkpoints between this project's and mmpose's layout"),
     "predict": ("posedistill.commands.predict", "keypoints of people in images, folders and videos"),
-    "export": ("posedistill.commands.export", "the trained student as a folder to hand out"),
-    "calibrate": ("posedistill.commands.calibrate", "a model whose scores become probabilities"),
+    "export": ("posedistill.commands.export", "a trained model as a folder to distribute"),
+    "calibrate": ("posedistill.commands.calibrate", "add a calibration to a model: confidences that are probabilities"),
     "stress": ("posedistill.stress.cli", "how models fare as rendered people change step by step"),
-    "audit": ("posedistill.audit.cli", "rank what looks wrong in annotations, and correct what is accepted"),
+    "audit": ("posedistill.audit.cli", "rank what looks wrong in annotations, and apply accepted corrections"),
     "benchmark": ("posedistill.benchmark.cli", "measure data path, training step and latency on this machine"),
     "train": ("posedistill.training.cli", "train one stage outside the pipeline, on several devices or machines too"),
 }

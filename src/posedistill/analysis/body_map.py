@@ -90,7 +90,7 @@ def body_map(
 ) -> Figure:
     """One value for each of the 133 keypoints as a colour; NaN is hollow. `unit` labels the scale.
 
-    `signed`: differences, on a scale from brown (below 0) over white to blue (above); otherwise light is small and dark
+    `signed`: differences, on a scale from brown (below 0) over white to green (above); otherwise light is small, dark
     large. Both are told apart in all common kinds of colour blindness and in print. `limit`: end of the scale.
     """
     values = np.asarray(values, np.float64)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from posedistill.audit.labels import FEW, Labelled, fields_of, size_of, to_labelled
 from posedistill.audit.measure import SIDES
-from posedistill.keypoints import FLIP_INDICES, PARTS, SIGMAS
+from posedistill.keypoints import PARTS, SIGMAS
 
 SHARE = 0.05  # of the persons get a fault of each kind
 LEAST, MOST = 0.1, 1.0  # of a part's longer side: how far shifted parts are moved, evenly drawn
@@ -71,6 +71,10 @@ def _labelled_parts(person: Labelled, parts: tuple[str, ...]) -> list[str]:
     return [part for part in parts if (flags[PARTS[part]] > 0).sum() >= max(FEW, len(flags[PARTS[part]]) // 2)]
 
 
+def _fields(person: Labelled, points: np.ndarray, parts: Iterable[str]) -> dict[str, Any]:
+    return {name: row for part in parts for name, row in fields_of(person.annotation, points, part).items()}
+
+
 def _pick(rng: Rng, items: list[Any]) -> Any:
     return items[int(rng.integers(len(items)))]
 
@@ -87,8 +91,7 @@ def _unlabelled(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[
 
 def _swapped(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int, int]) -> Changed | None:
     group = _pick(rng, list(SIDES))
-    left = np.array(SIDES[group])
-    right = FLIP_INDICES[left]
+    left, right = SIDES[group]
     both = person.shown[left] & person.shown[right]
     if both.sum() < 3:
         return None
@@ -98,11 +101,8 @@ def _swapped(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int
     if apart < APART:
         return None
     points[left], points[right] = person.keypoints[right], person.keypoints[left]
-    fields: dict[str, Any] = {}
-    for part in ("body", "foot", "lefthand", "righthand"):
-        if (points[PARTS[part]] != person.keypoints[PARTS[part]]).any():
-            fields |= fields_of(person.annotation, points, part)
-    return fields, group, float(apart)
+    parts = [part for part, place in PARTS.items() if (points[place] != person.keypoints[place]).any()]
+    return _fields(person, points, parts), group, float(apart)
 
 
 def _double(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int, int]) -> Changed | None:
@@ -113,11 +113,8 @@ def _double(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int,
     for part in _labelled_parts(person, DETAILS):
         if rng.random() < 0.3:  # the second one left it out
             points[PARTS[part]] = 0
-    fields: dict[str, Any] = {}
-    for part in PARTS:
-        fields |= fields_of(person.annotation, points, part)
     box = person.box + rng.normal(0, 0.03, 4) * np.tile(person.box[2:], 2)
-    return fields | {"bbox": box.round(2).tolist()}, "", 0.0
+    return _fields(person, points, PARTS) | {"bbox": box.round(2).tolist()}, "", 0.0
 
 
 def _shifted(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int, int]) -> Changed | None:
@@ -181,10 +178,7 @@ def _outside(rng: Rng, person: Labelled, others: list[Labelled], size: tuple[int
     for k in chosen:
         axis = int(rng.integers(2))
         points[k, axis] = -rng.uniform(2, 30) if points[k, axis] < size[axis] / 2 else size[axis] + rng.uniform(2, 30)
-    fields: dict[str, Any] = {}
-    for part in ("body", "foot"):
-        fields |= fields_of(person.annotation, points, part)
-    return fields, "", 0.0
+    return _fields(person, points, ("body", "foot")), "", 0.0
 
 
 FAULTS: dict[str, Callable[[Rng, Labelled, list[Labelled], tuple[int, int]], Changed | None]] = {

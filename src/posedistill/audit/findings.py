@@ -12,7 +12,7 @@ from posedistill.audit.judge import probabilities
 from posedistill.audit.labels import Labelled, Picture, extent, fields_of
 from posedistill.audit.measure import HIDDEN, KEYS, SIDES
 from posedistill.audit.survey import Survey
-from posedistill.keypoints import FLIP_INDICES, PARTS
+from posedistill.keypoints import PARTS
 
 LEAST = 0.05  # candidates that are less sure are not listed
 SURE = 0.9  # from here on a finding is called sure
@@ -114,8 +114,7 @@ def propose(one: Candidate, person: Labelled, seen: np.ndarray, picture: Picture
     if one.kind == "outside":
         points[person.outside > 0] = 0
     elif one.kind == "swapped":
-        left = np.array(SIDES[one.part])
-        right = FLIP_INDICES[left]
+        left, right = SIDES[one.part]
         points[left], points[right] = person.keypoints[right], person.keypoints[left]
     else:
         keys = KEYS[one.part]

@@ -29,13 +29,9 @@ _ARMS = [NAMES.index(f"left_{joint}") for joint in ("shoulder", "elbow", "wrist"
 _LEGS = [NAMES.index(f"left_{joint}") for joint in ("hip", "knee", "ankle", "big_toe", "small_toe", "heel")]
 _HEAD = [NAMES.index("left_eye"), NAMES.index("left_ear")]
 _HANDS = KEYS["lefthand"].tolist()
-# What is swapped together: the left points; the right ones are their mirror images.
-SIDES: dict[str, list[int]] = {
-    "hands": _HANDS,
-    "arms": _ARMS + _HANDS,
-    "legs": _LEGS,
-    "all": _HEAD + _ARMS + _LEGS + _HANDS,
-}
+_SWAPPED = {"hands": _HANDS, "arms": _ARMS + _HANDS, "legs": _LEGS, "all": _HEAD + _ARMS + _LEGS + _HANDS}
+# What is swapped together: the left points, and the right ones that mirror them.
+SIDES = {group: (np.array(left), FLIP_INDICES[left]) for group, left in _SWAPPED.items()}
 _JOINED = {"hands": ("lefthand", "righthand"), "arms": (), "legs": (), "all": ("face",)}  # whose gaps tell a swap
 
 
@@ -129,8 +125,7 @@ def _foreign_gap(person: Labelled, other: Labelled, part: str) -> float:
 
 def measure_sides(person: Labelled, evidence: Evidence, group: str) -> Measures | None:
     """Left and right of a group of points: how much likelier they are when exchanged."""
-    left = np.array(SIDES[group])
-    right = FLIP_INDICES[left]
+    left, right = SIDES[group]
     both = person.shown[left] & person.shown[right]
     left, right = left[both], right[both]
     if len(left) < 2:

@@ -16,7 +16,7 @@ from posedistill.audit.findings import SURE
 from posedistill.audit.labels import Labelled, extent
 from posedistill.audit.measure import KEYS, SIDES
 from posedistill.audit.survey import Survey, counts
-from posedistill.keypoints import FLIP_INDICES, NUM_KEYPOINTS, PART_NAMES
+from posedistill.keypoints import NUM_KEYPOINTS, PART_NAMES
 from posedistill.reporting.pictures import beside, crop_person, draw_skeleton
 from posedistill.sources.fields import keypoints_of
 from posedistill.sources.frames import load_all
@@ -115,8 +115,7 @@ def _area(person: Labelled, points: np.ndarray, *, whole: bool) -> np.ndarray:
 def _keys(row: Mapping[str, Any]) -> np.ndarray:
     """The keypoints that a finding is about."""
     if row["kind"] == "swapped":
-        left = np.array(SIDES[row["part"]])
-        return np.concatenate((left, FLIP_INDICES[left]))
+        return np.concatenate(SIDES[row["part"]])
     return KEYS.get(row["part"], np.arange(NUM_KEYPOINTS))
 
 

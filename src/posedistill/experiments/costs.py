@@ -41,10 +41,10 @@ from posedistill.training.supervised import Supervised
 
 ROUNDS, STEPS = 3, 6  # the first step of a round warms up
 TEACHER = Path("models/teacher.safetensors")
-Variant = tuple[Mapping[str, Any], str]  # changed settings, name of the model in the pipeline
+Setup = tuple[Mapping[str, Any], str]  # changed settings, name of the model in the pipeline
 
 
-def relative_costs(settings: Mapping[str, Any], variants: Mapping[str, Variant]) -> dict[str, float]:
+def relative_costs(settings: Mapping[str, Any], variants: Mapping[str, Setup]) -> dict[str, float]:
     """Cost of a step of each variant, in steps of the baseline, to two digits.
 
     Measured once for the same settings and code, and kept in the checkpoint folder: an experiment that is continued
@@ -73,7 +73,7 @@ def whole_epochs(epochs: Iterable[float]) -> list[int]:
     return sorted({whole for value in epochs for whole in between(value)[:2]})
 
 
-def _key(settings: Mapping[str, Any], variant: Variant, code: str) -> str:
+def _key(settings: Mapping[str, Any], variant: Setup, code: str) -> str:
     changes, model = variant
     names = ("input", "augment", "teacher.size", "teacher.input", "student.size", "train.batch", "loss", "runtime")
     used = {name: setting(settings, name) for name in names}
@@ -81,7 +81,7 @@ def _key(settings: Mapping[str, Any], variant: Variant, code: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _measure(settings: Mapping[str, Any], variants: Mapping[str, Variant]) -> dict[str, float]:
+def _measure(settings: Mapping[str, Any], variants: Mapping[str, Setup]) -> dict[str, float]:
     """Measured in rounds over all variants, so that a slower phase of the machine hits all; median of the ratios."""
     if not Path("prepared/train").is_dir():
         raise UserError("prepared/train: there is no training set yet; run `make repro` first")
@@ -97,7 +97,7 @@ def _measure(settings: Mapping[str, Any], variants: Mapping[str, Variant]) -> di
     return {name: round(float(np.median(values)), 2) for name, values in ratios.items()}
 
 
-def _seconds(settings: Mapping[str, Any], variant: Variant) -> float:
+def _seconds(settings: Mapping[str, Any], variant: Setup) -> float:
     """Seconds of one training step with fresh weights, the median over some."""
     changes, model = variant
     more = len(changes.get("teacher.more") or ())

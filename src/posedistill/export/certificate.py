@@ -22,7 +22,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 TOLERATED = 0.003  # AP
 SAMPLES = 1000  # of the images, for the intervals
 
-Difference = tuple[float, float, float]  # found, and the 95 % interval's ends
+Estimate = tuple[float, float, float]  # a difference, and the ends of its 95 % interval
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Row:
     file_bytes: int
     ap: dict[str, float]
     mean_oks: dict[str, float]
-    ap_difference: dict[str, Difference]
-    oks_difference: dict[str, Difference]
+    ap_difference: dict[str, Estimate]
+    oks_difference: dict[str, Estimate]
 
     @property
     def loss(self) -> tuple[str, float] | None:
@@ -96,7 +96,7 @@ def judge(
     )
 
 
-def differences(judged: Judged, base: Judged, samples: int = SAMPLES) -> tuple[dict[str, Difference], ...]:
+def differences(judged: Judged, base: Judged, samples: int = SAMPLES) -> tuple[dict[str, Estimate], ...]:
     """AP and mean OKS of each part minus those of `base`, with paired 95 % intervals over the same images."""
     intervals = paired_intervals(resampled_metrics(judged.matched, samples), resampled_metrics(base.matched, samples))
     ap = {part: (judged.ap[part] - base.ap[part], *intervals[part]["AP"]) for part in judged.ap if base.ap[part] >= 0}
@@ -104,7 +104,7 @@ def differences(judged: Judged, base: Judged, samples: int = SAMPLES) -> tuple[d
     return ap, {part: values for part, values in oks.items() if part in ap}
 
 
-def too_much(ap_difference: dict[str, Difference]) -> tuple[str, float] | None:
+def too_much(ap_difference: dict[str, Estimate]) -> tuple[str, float] | None:
     """(part, loss of AP) if the whole body loses more than TOLERATED, or if another part significantly does: its
     interval ends below −TOLERATED. A part's AP alone varies too much between samples for a fixed limit."""
     whole = ap_difference.get("wholebody", (0.0, 0.0, 0.0))

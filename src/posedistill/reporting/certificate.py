@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from posedistill.export.certificate import TOLERATED, Difference, Row
+from posedistill.export.certificate import TOLERATED, Estimate, Row
 from posedistill.keypoints import MAIN_PARTS, PART_NAMES
 from posedistill.reporting.tables import Table, interval, number
 
@@ -60,6 +60,6 @@ def differences_table(rows: Sequence[Row]) -> Table:
     )
 
 
-def _difference(values: Difference) -> str:
+def _difference(values: Estimate) -> str:
     found, low, high = (100 * value for value in values)
     return f"{number(found, '+.2f')} {interval(low, high, '.2f')}"

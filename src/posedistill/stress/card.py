@@ -28,7 +28,7 @@ DIGITS = 5
 
 
 @dataclass(frozen=True)
-class Judged:
+class Results:
     """A model and its results: the arrays of `judge`'s files, stacked over the persons."""
 
     name: str
@@ -37,7 +37,7 @@ class Judged:
     results: Mapping[str, np.ndarray]
 
 
-def judge_persons(setting: Setting, models: Sequence[Path], persons: int, folder: Path, jobs: int = 1) -> list[Judged]:
+def judge_persons(setting: Setting, models: Sequence[Path], persons: int, folder: Path, jobs: int = 1) -> list[Results]:
     """Judge `persons` persons by all models; results are kept in `folder`, and those already there are reused.
 
     Each result is a file of a few kilobytes: an interruption loses only the persons in progress. UserError if a model
@@ -63,7 +63,7 @@ def judge_persons(setting: Setting, models: Sequence[Path], persons: int, folder
         for _ in in_parts(judge, tasks(), min(jobs, todo)):
             bar.update(1)
     columns = [[row[m] for row in files] for m in range(len(models))]
-    return [Judged(name, path, sha, _stacked(column)) for name, path, sha, column in zip(names, models, sums, columns)]
+    return [Results(name, path, sha, _stacked(column)) for name, path, sha, column in zip(names, models, sums, columns)]
 
 
 def _stacked(files: Sequence[Path]) -> dict[str, np.ndarray]:
@@ -90,7 +90,7 @@ def model_names(models: Sequence[Path]) -> list[str]:
     return [printable(name) for name in names]
 
 
-def make_card(setting: Setting, judged: Sequence[Judged]) -> dict[str, Any]:
+def make_card(setting: Setting, judged: Sequence[Results]) -> dict[str, Any]:
     """All numbers of the card as plain values; differences are relative to the first model."""
     first = judged[0].results
     persons = len(first[f"{setting.axes[0]}.value"])
@@ -110,7 +110,7 @@ def make_card(setting: Setting, judged: Sequence[Judged]) -> dict[str, Any]:
     return rounded(card, DIGITS)
 
 
-def _axis(name: str, judged: Sequence[Judged], weights: np.ndarray) -> dict[str, Any]:
+def _axis(name: str, judged: Sequence[Results], weights: np.ndarray) -> dict[str, Any]:
     axis, first = AXES[name], judged[0].results
     oks = {one.name: one.results[f"{name}.oks"] for one in judged}
     base = oks[judged[0].name]
