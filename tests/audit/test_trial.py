@@ -80,10 +80,23 @@ def test_frames_of_ubody_are_found_in_its_videos(tmp_path):
     (tmp_path / "videos" / "Speech").mkdir(parents=True)
     (tmp_path / "videos" / "Speech" / "talk.mp4").touch()
     (tmp_path / "Speech").mkdir()
-    image = {"id": 7, "file_name": "talk/000010.png", "width": 300, "height": 400}
-    write(tmp_path / "Speech", image, [annotation(points())])
-    ref = read_pictures(tmp_path / "Speech" / "a.json", tmp_path / "videos")[0].ref
-    assert (ref.path, ref.frame, ref.at_30) == (str(tmp_path / "videos" / "Speech" / "talk.mp4"), 9, True)
+    for name in ("talk/000010.png", "/talk/000010.png"):
+        image = {"id": 7, "file_name": name, "width": 300, "height": 400}
+        write(tmp_path / "Speech", image, [annotation(points())])
+        ref = read_pictures(tmp_path / "Speech" / "a.json", tmp_path / "videos")[0].ref
+        assert (ref.path, ref.frame, ref.at_30) == (str(tmp_path / "videos" / "Speech" / "talk.mp4"), 9, True)
+
+
+def test_cut_frames_of_ubody_are_found(tmp_path):
+    (tmp_path / "images" / "Speech" / "talk").mkdir(parents=True)
+    picture = tmp_path / "images" / "Speech" / "talk" / "000010.png"
+    picture.touch()
+    (tmp_path / "Speech").mkdir()
+    write(tmp_path, {"id": 7, "file_name": "/talk/000010.png", "width": 300, "height": 400}, [annotation(points())])
+    scene = (tmp_path / "a.json").rename(tmp_path / "Speech" / "keypoint_annotation.json")
+    for folder in (tmp_path / "images", tmp_path / "images" / "Speech"):
+        ref = read_pictures(scene, folder)[0].ref
+        assert (ref.path, ref.frame) == (str(picture), None)
 
 
 def test_absolute_file_names_are_refused(tmp_path):

@@ -97,9 +97,11 @@ def _locate(
     image: Mapping[str, Any], annotations: Path, images: Path, frames: ubody.Frames, funnel: Funnel
 ) -> ImageRef:
     name = image["file_name"]
-    if Path(name).is_absolute():
+    of_ubody = bool(frames.videos) or annotations.name == ubody.ANNOTATIONS
+    if Path(name).is_absolute() and not of_ubody:
         raise wrong(annotations, f"image {image['id']}", "file_name", name, "a path inside the image folder")
-    if (images / name).exists() or not frames.videos:
+    name = name.lstrip("/")  # some names in UBody begin with it
+    if (images / name).exists() or not of_ubody:
         return ImageRef(str(images / name), None, image["width"], image["height"], name)
     return frames.find(annotations.parent.name, PurePosixPath(name), dict(image), funnel)
 
