@@ -1,5 +1,6 @@
 """export and convert of weights from anywhere: their calibration, precisions, and what is refused."""
 
+import hashlib
 import os
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from posedistill.__main__ import main
 from posedistill.evaluation.calibration import Calibration, Curve
 from posedistill.inference.pose import load
+from posedistill.inference.weights import load_model
 from posedistill.models.checkpoint import save_checkpoint
+from posedistill.pipeline.provenance import trained_on
 
 CURVES = {part: Curve((0.1, 0.9), (0.2, 0.8)) for part in ("body", "foot", "face", "hand")}
 CALIBRATION = Calibration({"plain": CURVES, "flip_test": CURVES}, 525, "rendered")
@@ -68,3 +71,33 @@ def test_weights_that_are_not_finite_are_refused(random_model, tmp_path, layout)
     save_checkpoint(model, path, layout[1])
     assert main(["convert", str(path), str(tmp_path / "b.pth"), "--half"]) == 2  # infinite in float16
     assert not (tmp_path / "b.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "params", "kinds"),
+    [
+        ("stage2", "{}", {"synthetic"}),
+        ("teacher", "{}", {"synthetic"}),
+        ("teacher", "{teacher.checkpoint: {path: given.pth}}", set()),  # nobody knows
+    ],
+)
+def test_what_a_model_was_trained_on_is_read_from_the_lock(random_model, tmp_path, role, params, kinds):
+    weights = tmp_path / "some.safetensors"
+    save_checkpoint(random_model(seed=2), weights)
+    md5 = hashlib.md5(weights.read_bytes()).hexdigest()
+    (tmp_path / "dvc.lock").write_text(
+        "stages:\n  prepare:\n    params: {params.yaml: {data.train: [{source: synthetic}]}}\n"
+        f"  {role}:\n    params: {{params.yaml: {params}}}\n"
+        f"    outs: [{{path: models/{role}.safetensors, md5: {md5}}}]\n"
+    )
+    (tmp_path / "dvc.yaml").touch()
+    assert trained_on(weights, load_model(weights)) == kinds
+
+
+def test_onnx_files_say_what_the_model_was_trained_on(random_model, tmp_path):
+    settings = {"data": {"train": [{"source": "ubody"}, {"source": "synthetic"}]}}
+    save_checkpoint(random_model(seed=2), tmp_path / "given.safetensors", metadata={"settings": settings})
+    for name in ("fp32", "fp16"):
+        file = tmp_path / f"{name}.onnx"
+        assert export("--weights", tmp_path / "given.safetensors", "--onnx-only", file, "--precision", name) == 0
+        assert trained_on(file, load_model(file)) == {"synthetic", "ubody"}

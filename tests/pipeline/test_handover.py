@@ -316,7 +316,7 @@ def test_the_padding_of_the_pipelines_models_is_the_recorded_one(project, random
     assert box_padding(tmp_path / "other.safetensors", load_model(tmp_path / "other.safetensors")) == 1.25
 
 
-def test_padding_is_read_from_a_lock_that_lists_leaves(project, settings_exist, monkeypatch):
+def test_padding_is_read_from_a_lock_that_lists_leaves(project):
     model = project / "models" / "stage2.safetensors"
     md5 = hashlib.md5(model.read_bytes()).hexdigest()
     (project / "dvc.lock").write_text(
@@ -326,21 +326,6 @@ def test_padding_is_read_from_a_lock_that_lists_leaves(project, settings_exist, 
     )
     assert box_padding(model, load_model(model)) == 1.5
     assert trained_on(model, load_model(model)) == {"synthetic"}
-    copy = model.with_name("copy.onnx")
-    assert main(["export", "--weights", str(model), "--onnx-only", str(copy), "--precision", "fp16"]) == 0
-    monkeypatch.chdir("/")
-    (project / "dvc.lock").unlink()
-    assert trained_on(copy, load_model(copy)) == {"synthetic"}
-
-
-def test_what_a_given_teacher_was_trained_on_is_not_known(project):
-    model, lock = project / "models" / "stage2.safetensors", project / "dvc.lock"
-    md5, given = hashlib.md5(model.read_bytes()).hexdigest(), "{teacher.checkpoint: {path: given.pth}}"
-    text = "stages:\n  prepare:\n    params: {params.yaml: {data.train: [{source: synthetic}]}}\n"
-    for params, kinds in (("{}", {"synthetic"}), (given, set())):
-        outs = f"[{{path: models/teacher.safetensors, md5: {md5}}}]"
-        lock.write_text(f"{text}  teacher:\n    params: {{params.yaml: {params}}}\n    outs: {outs}\n")
-        assert trained_on(model, load_model(model)) == kinds
 
 
 def test_converting_keeps_the_padding_of_the_training(project, tmp_path):
