@@ -8,10 +8,13 @@ from made_up_person import annotation, evidence, labelled, picture, points
 
 from posedistill.audit import figures
 from posedistill.audit.candidates import KINDS, candidates
+from posedistill.audit.evidence import look
+from posedistill.audit.judge import probabilities
 from posedistill.audit.labels import read_pictures
 from posedistill.audit.survey import Survey
 from posedistill.audit.trial import Curve, Trial, accused, curves, summary
 from posedistill.errors import UserError
+from posedistill.inference.pose import Pose
 from posedistill.keypoints import FLIP_INDICES, PARTS
 
 
@@ -74,6 +77,13 @@ def test_crowds_and_persons_without_labels_are_not_audited(tmp_path):
     write(tmp_path, {"id": 7, "file_name": "a.jpg", "width": 300, "height": 400}, entries)
     found = read_pictures(tmp_path / "a.json", tmp_path)
     assert [person.identity for one in found for person in one.persons] == [1]
+
+
+def test_a_box_of_next_to_nothing_is_audited(random_model):
+    person = labelled(points(), bbox=[10, 10, 1e-300, 1e-300])
+    seen = look(Pose(random_model("n", (64, 64))), np.zeros((400, 300, 3), np.uint8), [person])
+    found = candidates(picture(person), seen)
+    assert np.isfinite(probabilities(found)).all() and "box" in {one.kind for one in found}
 
 
 def test_frames_of_ubody_are_found_in_its_videos(tmp_path):

@@ -17,6 +17,7 @@ from posedistill.sources.coco import open_annotations
 from posedistill.sources.fields import JOINED, KEYPOINT_FIELDS, LARGEST, PERSON, finite, keypoints_of, wrong
 from posedistill.sources.person import Funnel, ImageRef
 
+SMALLEST = 0.01  # pixels, of a box: products of the least floats would be 0
 FEW = 3  # labelled points that a part needs to be judged
 
 
@@ -90,7 +91,8 @@ def to_labelled(record: Mapping[str, Any], size: tuple[int, int]) -> Labelled | 
     kept = {field: value for field, value in record.items() if field != "segmentation"}  # of hundreds of numbers
     xy = keypoints[:, :2]
     outside = np.maximum(-xy, xy - np.array(size)).max(axis=1).clip(0) * (keypoints[:, 2] > 0)
-    return Labelled(record["id"], keypoints, outside, np.array(box, np.float64), kept)
+    corner, sides = np.array(box[:2], np.float64), np.maximum(box[2:], SMALLEST)
+    return Labelled(record["id"], keypoints, outside, np.concatenate((corner, sides)), kept)
 
 
 def _locate(
