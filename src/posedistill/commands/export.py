@@ -26,8 +26,8 @@ from posedistill.pipeline.handover import calibration_of, hand_over, output_file
 from posedistill.pipeline.provenance import TRAINED_ON, check_fresh, find_origin, trained_on
 
 DESCRIPTION = (
-    "Write a folder to hand a model over: safetensors, mmpose's layout (.pth) and ONNX, with settings, data hash, git "
-    "revision and metrics, and a model card."
+    "Write a folder that can be distributed: the model as safetensors, in mmpose's layout (.pth) and as ONNX, with "
+    "settings, data hash, git revision and metrics, and a model card."
 )
 
 

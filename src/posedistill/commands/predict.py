@@ -23,7 +23,7 @@ from posedistill.inference.weights import WEIGHTS, describe_device
 from posedistill.keypoints import PART_NAMES
 from posedistill.pipeline.provenance import box_padding, trained_on
 
-FEW = 0.25  # share of a part's points that are drawn below which drawings nearly lack it
+FEW = 0.25  # if a smaller share of a part's points is drawn, a note says so
 RENDERED = {"synthetic"}
 
 DESCRIPTION = "Predict 133 keypoints per person, write them as COCO or OpenPose JSON and draw them."

@@ -72,7 +72,7 @@ class Poses:
         return entries
 
     def predictions(self, truth: GroundTruth) -> Predictions:
-        """What read_predictions makes of `results()`, without the way through them. UserError if values are not finite
+        """What read_predictions returns for `results()`, without building them. UserError if values are not finite
         or an image is not one of `truth`."""
         keypoints, score = self._rounded()
         if not (np.isfinite(keypoints).all() and np.isfinite(score).all()):

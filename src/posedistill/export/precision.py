@@ -43,7 +43,7 @@ def to_int8(content: bytes, crops: np.ndarray) -> bytes:
     opset 13 on).
 
     `crops` [N, 3, H, W], normalised, show the range of each activation: its least and largest value. The head's
-    products, where a coarse number bends fingers, stay in float32.
+    products stay in float32: coarse values there bend fingers.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static

@@ -52,7 +52,7 @@ class Smoother:
 
     Persons are matched with those of earlier frames by the OKS between their body keypoints and those expected at the
     same speed, best pairs first. A person that returns within PATIENCE frames keeps its number; its filter starts anew,
-    so that nothing drags it back to where it vanished.
+    so that nothing pulls it back to where it disappeared.
     """
 
     def __init__(self, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""The method shown on one batch: the losses' own source, shapes and numbers, and distributions before and after."""
+"""The method shown on one batch: the source of the losses, shapes, numbers, and distributions before and after."""
 
 import ast
 import inspect
