@@ -95,9 +95,11 @@ def test_what_a_model_was_trained_on_is_read_from_the_lock(random_model, tmp_pat
 
 
 def test_onnx_files_say_what_the_model_was_trained_on(random_model, tmp_path):
-    settings = {"data": {"train": [{"source": "ubody"}, {"source": "synthetic"}]}}
-    save_checkpoint(random_model(seed=2), tmp_path / "given.safetensors", metadata={"settings": settings})
+    save_checkpoint(random_model(seed=2), tmp_path / "given.safetensors", metadata={"trained_on": "ubody,synthetic"})
     for name in ("fp32", "fp16"):
         file = tmp_path / f"{name}.onnx"
         assert export("--weights", tmp_path / "given.safetensors", "--onnx-only", file, "--precision", name) == 0
+        assert trained_on(file, load_model(file)) == {"synthetic", "ubody"}
+    assert export("--weights", tmp_path / "given.safetensors", "--out", tmp_path / "folder") == 0
+    for file in (tmp_path / "folder").glob("given*.*"):
         assert trained_on(file, load_model(file)) == {"synthetic", "ubody"}

@@ -91,7 +91,7 @@ def swap_table(found: Sides) -> Table:
     }
     note = (
         "Swapped: the predicted sides lie nearer to each other's true places than to their own. Counted where both "
-        f"are labelled and at least {100 * APART:.0f} % of the box apart; “all” includes persons of unknown view."
+        f"are labelled and at least {100 * APART:.0f} % of the box apart; “all” holds persons of unknown view, too."
     )
     return row_table(rows, "sides swapped, % of persons", notes=note)
 

@@ -22,6 +22,7 @@ from posedistill.data.feed.loader import Batch, TrainLoader
 from posedistill.data.store.arrow import TrainStore
 from posedistill.devices import Device, choose, set_up
 from posedistill.errors import UserError
+from posedistill.experiments.engine import changed
 from posedistill.files import write_atomic
 from posedistill.fingerprint import code_hash
 from posedistill.models.onnx_model import OnnxModel
@@ -101,13 +102,14 @@ def _seconds(settings: Mapping[str, Any], variant: Setup) -> float:
     """Seconds of one training step with fresh weights, the median over some."""
     changes, model = variant
     more = len(changes.get("teacher.more") or ())
-    params = _changed(settings, {name: value for name, value in changes.items() if name != "teacher.more"})
+    kept = {name: value for name, value in changes.items() if name != "teacher.more"}
+    params = from_settings(changed(settings, kept))
     device = choose(params.runtime)
     set_up(device)
     objective = device.place(_objective(params, model, more, device))
     own = params.input_for("teacher")
     teacher = own if model == "stage1" and own != params.input else None
-    silent = Group(rank=1)  # shows nothing and writes nothing
+    silent = Group(rank=1)  # prints nothing and writes nothing
     plan = TrainingPlan("costs", 1, STEPS, params.train.batch, Schedule(1e-4, STEPS), 0.05, 1.0, 2e-4, 2000, 1, "last")
     timer = _Timer(_clock(device), with_loading=device.workers == 0)  # worker processes prepare batches in parallel
     store, views = TrainStore("prepared/train"), (params.input, lambda _: params.augment)
@@ -145,14 +147,6 @@ def _clock(device: Device) -> Callable[[], float]:
         return time.perf_counter()
 
     return synchronised if device.cuda else time.process_time
-
-
-def _changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> Params:
-    changed = {name: dict(section) for name, section in settings.items()}
-    for name, value in changes.items():
-        section, leaf = name.split(".")
-        changed[section][leaf] = value
-    return from_settings(changed)
 
 
 def _objective(params: Params, model: str, more: int, device: Device) -> Objective:

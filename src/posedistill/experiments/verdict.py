@@ -23,7 +23,6 @@ from posedistill.pipeline.provenance import locked_settings, locked_stages
 SECOND_SEED = 100  # of the second teacher
 SECOND = "verdict-second-teacher"
 LARGER = "verdict-larger-teacher"
-TEACHER = "models/teacher.safetensors"
 
 
 @dataclass(frozen=True)
@@ -134,4 +133,4 @@ def make_second_teacher(repo: Any, settings: Mapping[str, Any]) -> None:
         return
     first = Plan("verdict", [Run(SECOND, {"teacher.seed": SECOND_SEED}, ("teacher",))], (), {}, lambda *_: ("", ""), ())
     engine.run_all(repo, first, 1)
-    write_atomic(target, dvc.api.read(TEACHER, rev=engine.finished(repo, first)[SECOND], mode="rb"))
+    write_atomic(target, dvc.api.read(str(costs.TEACHER), rev=engine.finished(repo, first)[SECOND], mode="rb"))

@@ -25,7 +25,7 @@ from posedistill.models.rtmpose import RTMPose
 from posedistill.models.weights_file import read_weights
 from posedistill.params import ROLES, Params, to_settings
 from posedistill.pipeline.evaluation_files import METRICS
-from posedistill.pipeline.provenance import data_hash, git_revision
+from posedistill.pipeline.provenance import TRAINED_ON, data_hash, git_revision, kinds_of
 
 CARD, METADATA = "README.md", "metadata.json"
 CALIBRATED = {"stage2": "models/student.safetensors"}  # model → its weights with their calibration
@@ -72,12 +72,14 @@ def hand_over(
     calibration = calibration_of(model, name, root) if params is not None else read_calibration(known or {}, name)
     if calibration is not None:
         metadata[METADATA_KEY] = calibration.to_json()
+    if kinds := kinds_of(metadata if metadata["settings"] else known or {}):
+        metadata[TRAINED_ON] = ",".join(sorted(kinds))
     about, card = _about(model, name, metadata, padding, files[:3], calibration)
     save_checkpoint(model, files[0], "own", metadata)
     save_checkpoint(model, files[1], "mmpose", metadata)
     export_onnx(model, files[2], opset, padding)
-    if calibration is not None:
-        write_atomic(files[2], with_metadata(files[2].read_bytes(), {METADATA_KEY: calibration.to_json()}))
+    if entries := {key: metadata[key] for key in (METADATA_KEY, TRAINED_ON) if key in metadata}:
+        write_atomic(files[2], with_metadata(files[2].read_bytes(), entries))
     about["sha256"] = {file.name: sha256_file(file) for file in files[:3]}
     write_atomic(out / METADATA, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     write_atomic(out / CARD, card)

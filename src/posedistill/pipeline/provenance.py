@@ -76,12 +76,21 @@ def box_padding(weights: str | Path, model: PoseModel) -> float:
 def trained_on(weights: str | Path, model: PoseModel) -> set[str]:
     """The kinds of sources (`synthetic`, …) that `model` was trained on; empty if unknown."""
     metadata = read_metadata(weights, model)
-    settings = metadata.get("settings")
-    if not settings and isinstance(metadata.get(TRAINED_ON), str):
-        return set(metadata[TRAINED_ON].split(","))
-    if not isinstance(settings, Mapping):
-        origin = find_origin(Path(weights))
-        settings = {} if origin is None or origin.given else origin.settings
+    stated = kinds_of(metadata)
+    if stated or isinstance(metadata.get("settings"), Mapping):
+        return stated
+    origin = find_origin(Path(weights))
+    return set() if origin is None or origin.given else kinds_of({"settings": origin.settings})
+
+
+def kinds_of(metadata: Mapping[str, Any]) -> set[str]:
+    """The same as a file's metadata state it, in their settings or by themselves; a given teacher's settings do not
+    tell. Untrusted."""
+    settings, text = metadata.get("settings"), metadata.get(TRAINED_ON)
+    if not settings and isinstance(text, str):
+        return set(text.split(","))
+    if metadata.get("name") == "teacher" and setting(settings, "teacher.checkpoint") is not None:
+        return set()
     sources = setting(settings, "data.train")
     sources = sources if isinstance(sources, list) else []
     return {str(source["source"]) for source in sources if isinstance(source, Mapping) and "source" in source}
