@@ -34,7 +34,7 @@ def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     monkeypatch.setenv("POSEDISTILL_ROOT", str(made))
     monkeypatch.setattr(engine, "POLL", 0.2)
-    monkeypatch.setattr(engine, "PATIENCE", 15.0)
+    monkeypatch.setattr(engine, "PATIENCE", 60.0)
     return made
 
 

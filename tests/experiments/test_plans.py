@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from posedistill.errors import UserError
-from posedistill.experiments import PLANS, ablation, costs, seeds, unlabelled, verdict
+from posedistill.experiments import PLANS, ablation, costs, engine, seeds, unlabelled, verdict
 from posedistill.experiments.__main__ import main
 from posedistill.experiments.plan import override
 from posedistill.losses import EXTRA_TERMS
@@ -123,7 +123,7 @@ class TestVerdict:
         bare = {name: settings[name] | {"backbone": None} for name in ("teacher", "student")}
         bare["teacher"]["init"] = None
         for way in verdict.variants(settings).values():
-            costs._changed(settings | bare, way.changes)
+            from_settings(engine.changed(settings | bare, way.changes))
 
     def test_a_larger_teacher_is_trained_once_and_first(self, settings):
         runs = {run.name: run for run in verdict.plan(settings).runs}
