@@ -78,7 +78,7 @@ def hand_over(
     save_checkpoint(model, files[0], "own", metadata)
     save_checkpoint(model, files[1], "mmpose", metadata)
     export_onnx(model, files[2], opset, padding)
-    if entries := {key: metadata[key] for key in (METADATA_KEY, TRAINED_ON) if key in metadata}:
+    if entries := {key: metadata[key] for key in (METADATA_KEY, TRAINED_ON) if isinstance(metadata.get(key), str)}:
         write_atomic(files[2], with_metadata(files[2].read_bytes(), entries))
     about["sha256"] = {file.name: sha256_file(file) for file in files[:3]}
     write_atomic(out / METADATA, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
