@@ -189,7 +189,7 @@ def _result(reports: Path) -> str:
             }
             for model, found in load_json(summary, "summary")[0].items()
         }
-        note = "One training of each model; for intervals and several seeds see 7. Compare."
+        note = "One training of each model; for intervals see 7. Compare."
         shown = row_table(rows, "whole body", "{:.1f}", note)._repr_html_()
     picture = reports / "figures" / "compare" / "persons.jpg"
     if picture.is_file():
