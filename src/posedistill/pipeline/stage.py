@@ -52,11 +52,10 @@ def read_job(stage: str) -> Job:
 def checked_settings(stage: str) -> dict[str, Any]:
     """The settings that the stage lists. All of params.yaml is checked, so that bad settings of a later stage fail
     before the first one trains."""
-    params = load_params("params.yaml")
-    if params.loss.extra:
+    if extra := load_params("params.yaml").loss.dump()["extra"]:  # not recorded as a read of this stage
         from posedistill.training.stage1 import check_extra  # PyTorch takes a second
 
-        check_extra(params.loss.extra)
+        check_extra(extra)
     settings = stage_settings(stage, Path.cwd())
     from_settings(settings, stage)
     return settings
