@@ -136,4 +136,7 @@ def test_offline_pages_show_figures_and_formulas_and_ask_nobody(reports: Path, s
         page.open(pages[0].as_uri())
         assert page.evaluate("document.querySelectorAll('img[class=formula-block], img[alt^=\"$\"]').length") == 1
         assert page.evaluate("document.querySelectorAll('.jp-RenderedImage img').length") == 1
-        assert page.evaluate("document.querySelector('details').open") is False
+        code = "[...document.querySelectorAll('.report-code')].filter(cell => cell.offsetParent).length"
+        assert page.evaluate(code) == 0
+        page.evaluate("document.querySelector('#show-code').click()")
+        assert page.evaluate(code) > 0
