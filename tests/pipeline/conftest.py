@@ -39,3 +39,21 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, list[str]]:
     kills = run_killed(clone)
     done.write_text(" ".join(kills))
     return clone, kills
+
+
+@pytest.fixture(scope="module")
+def weights(random_model, tmp_path_factory):
+    """The file of an untrained model, for the command `predict`."""
+    from posedistill.models.checkpoint import save_checkpoint
+
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_checkpoint(random_model(), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of three small pictures."""
+    from predict_runs import make_pictures
+
+    return make_pictures(tmp_path / "pictures")

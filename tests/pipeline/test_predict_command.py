@@ -13,7 +13,7 @@ import pytest
 import torch
 from made_up_detector import constant_detector
 from PIL import Image
-from predict_runs import images, make_pictures, predict, results
+from predict_runs import images, predict, results
 
 from posedistill.errors import UserError
 from posedistill.evaluation import evaluate_wholebody
@@ -21,18 +21,6 @@ from posedistill.export.onnx_file import export_onnx
 from posedistill.inference.videos import VideoOut
 from posedistill.models.checkpoint import save_checkpoint
 from posedistill.sources.videos import probe, rgb
-
-
-@pytest.fixture(scope="module")
-def weights(random_model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    save_checkpoint(random_model(), path)
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return make_pictures(tmp_path / "pictures")
 
 
 def test_a_folder_without_boxes(folder, weights, tmp_path, capsys):

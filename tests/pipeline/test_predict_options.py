@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from predict_runs import images, make_pictures, predict, results
+from predict_runs import images, predict, results
 
 import posedistill
 from posedistill.commands import predict as cli
@@ -22,18 +22,6 @@ from posedistill.inference.predict import Predicted
 from posedistill.inference.sources import read_image
 from posedistill.inference.videos import VideoOut
 from posedistill.models.checkpoint import save_checkpoint
-
-
-@pytest.fixture(scope="module")
-def weights(random_model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    save_checkpoint(random_model(), path)
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return make_pictures(tmp_path / "pictures")
 
 
 @pytest.mark.parametrize("arguments", [("", "--out", "here"), (".", "--out", "")])
